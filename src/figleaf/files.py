@@ -1,0 +1,79 @@
+"""Writing files so that a reader sees the old one or the new one, never half; and naming files by their content."""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from figleaf.errors import FigleafError
+
+_WAYS_OUT = {
+    errno.ENOSPC: "the disk is full: free some space or point FIGLEAF_HOME at another disk",
+    errno.EDQUOT: "the disk quota is used up: free some space or point FIGLEAF_HOME at another disk",
+    errno.EROFS: "the file system is read-only: point FIGLEAF_HOME at a folder that can be written",
+    errno.EACCES: "no permission to write there: point FIGLEAF_HOME at a folder that can be written",
+    errno.EPERM: "no permission to write there: point FIGLEAF_HOME at a folder that can be written",
+}
+
+# Read once at import: asking means setting it, which is not safe once there are threads.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only or a forbidden folder into a `FigleafError` that names `path` and the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _WAYS_OUT:
+            raise FigleafError(f"cannot write {path}: {_WAYS_OUT[error.errno]}") from error
+        raise
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else it is removed.
+
+    The folder is made when missing. Raises `FigleafError` when the disk is full or the folder cannot be written.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix stays last: savers that look at it (numpy, pandas, matplotlib) then write the right format.
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes 0600; other users of a shared home must read it
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text` as UTF-8 with `atomic_path` and return `path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

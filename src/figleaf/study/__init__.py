@@ -1,0 +1,1 @@
+"""A study: arms and seeds in, a table and figures out."""

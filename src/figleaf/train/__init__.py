@@ -1,0 +1,1 @@
+"""Training one run: the Lightning module, the task, its ranks."""

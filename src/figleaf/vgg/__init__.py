@@ -1,0 +1,1 @@
+"""The VGG family: network, weights in and out, cost."""
