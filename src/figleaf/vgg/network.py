@@ -1,0 +1,270 @@
+"""The VGG networks as data: one class, with depth, width, batch norm, head and input size as arguments.
+
+Simonyan & Zisserman (2015), "Very deep convolutional networks for large-scale image recognition", configurations A, B,
+D and E. Submodule names and indices follow torchvision, so that weights move between the two unchanged.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from figleaf.errors import FigleafError
+
+# Convolutions in each of the five stages (table 1 of the paper); a stage ends with a 2x2 max pooling.
+CONVOLUTIONS_PER_STAGE = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+STAGE_CHANNELS = (64, 128, 256, 512, 512)
+FC_FEATURES = 4096
+STRIDE = 32  # five poolings
+TORCHVISION_GRID = 7
+
+# Statistics of ImageNet in RGB order on the 0-255 scale, as torchvision's weights expect them.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+Head = Literal["fc", "gap"]
+
+
+class Normalize(nn.Module):
+    """The first layer: `(x - mean) * scale` for RGB images (N, 3, H, W), uint8 or float, on the 0-255 scale.
+
+    Mean and scale belong to the weights, so they are buffers and travel with every checkpoint and export.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("scale", 1 / torch.tensor(std, dtype=torch.float32).view(3, 1, 1))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) in the precision of the weights."""
+        return (rgb.to(self.mean.dtype) - self.mean) * self.scale
+
+
+class VGG(nn.Module):
+    """A VGG classifier from RGB images (N, 3, H, W), uint8 or float in 0-255, to logits (N, classes).
+
+    `width` multiplies the channels (rounded to multiples of 8, at least 8) and the 4096 features of the `fc` head. The
+    `fc` head (Linear, ReLU, Dropout twice, then Linear) is built for a grid of `input_size // 32` and takes no other
+    image size, unless `adaptive_pool` puts torchvision's 7x7 average pooling before it. The `gap` head averages over
+    space, drops out and is linear; it takes any size from 32 up. `mean` and `std` are RGB on the 0-255 scale.
+    `checkpoint_activations` recomputes each stage in the backward pass: less memory, same gradients.
+
+    Raises `FigleafError` for an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int = 16,
+        batch_norm: bool = True,
+        width: float = 1.0,
+        head: Head = "fc",
+        dropout: float = 0.5,
+        classes: int = 2,
+        input_size: int = 224,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        checkpoint_activations: bool = False,
+        adaptive_pool: bool = False,
+    ) -> None:
+        super().__init__()
+        _require(depth in CONVOLUTIONS_PER_STAGE, "depth", depth, "11, 13, 16 or 19")
+        _require(head in ("fc", "gap"), "head", head, "fc or gap")
+        _require(width > 0, "width", width, "a number above 0")
+        _require(0 <= dropout < 1, "dropout", dropout, "0 <= x < 1")
+        _require(classes >= 1, "classes", classes, "at least 1")
+        _require(input_size >= STRIDE, "input_size", input_size, f"at least {STRIDE} pixels")
+        _require(len(mean) == 3, "mean", mean, "three numbers, RGB on the 0-255 scale")
+        _require(len(std) == 3 and min(std) > 0, "std", std, "three positive numbers, RGB on the 0-255 scale")
+        self.depth, self.batch_norm, self.width, self.head = depth, batch_norm, width, head
+        self.dropout, self.classes, self.input_size = dropout, classes, input_size
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.checkpoint_activations, self.adaptive_pool = checkpoint_activations, adaptive_pool
+        self.frozen_stages = 0
+
+        channels = [scaled_channels(full, width) for full in STAGE_CHANNELS]
+        self.normalize = Normalize(mean, std)
+        self.features = nn.Sequential(*_feature_layers(CONVOLUTIONS_PER_STAGE[depth], channels, batch_norm))
+        self.avgpool: nn.Module
+        if head == "gap":
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels[-1], classes))
+        else:
+            self.avgpool = nn.AdaptiveAvgPool2d(TORCHVISION_GRID) if adaptive_pool else nn.Identity()
+            grid = TORCHVISION_GRID if adaptive_pool else input_size // STRIDE
+            hidden = max(1, round(FC_FEATURES * width))
+            self.classifier = nn.Sequential(
+                nn.Linear(channels[-1] * grid**2, hidden),
+                nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, hidden),
+                nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, classes),
+            )
+        self._initialise()
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Plain values that rebuild this network without its weights: `VGG(**hyperparameters)`; they survive JSON."""
+        return {
+            "depth": self.depth,
+            "batch_norm": self.batch_norm,
+            "width": self.width,
+            "head": self.head,
+            "dropout": self.dropout,
+            "classes": self.classes,
+            "input_size": self.input_size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "checkpoint_activations": self.checkpoint_activations,
+            "adaptive_pool": self.adaptive_pool,
+        }
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether only images of `input_size` squared are accepted: an `fc` head built on the grid itself."""
+        return self.head == "fc" and not self.adaptive_pool
+
+    @property
+    def stages(self) -> tuple[nn.Sequential, ...]:
+        """The five stages of `features` in order, sharing its modules; each ends with its pooling."""
+        pools = [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        starts = [0, *(pool + 1 for pool in pools[:-1])]
+        return tuple(self.features[start : pool + 1] for start, pool in zip(starts, pools, strict=True))
+
+    @property
+    def convolutions(self) -> dict[str, nn.Conv2d]:
+        """The convolutions in order, by their keras.applications name: `block1_conv1` to `block5_conv4`."""
+        return {
+            f"block{block}_conv{number}": convolution
+            for block, stage in enumerate(self.stages, start=1)
+            for number, convolution in enumerate((m for m in stage if isinstance(m, nn.Conv2d)), start=1)
+        }
+
+    def set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Replace mean and standard deviation (RGB, 0-255 scale), as when weights with other statistics are loaded."""
+        device = self.normalize.mean.device
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.normalize = Normalize(mean, std).to(device)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Logits (N, classes) of RGB images (N, 3, H, W); see the class for the sizes that are accepted."""
+        if self.fixed_size and rgb.shape[-2:] != (self.input_size, self.input_size):
+            raise ValueError(
+                f"images of {rgb.shape[-2]}x{rgb.shape[-1]} for a network built for {self.input_size}x{self.input_size}"
+            )
+        x = self.normalize(rgb)
+        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+            for stage in self.stages:
+                x = checkpoint(stage, x, use_reentrant=False, context_fn=partial(_contexts, stage))
+        else:
+            x = self.features(x)
+        return self.classifier(torch.flatten(self.avgpool(x), 1))  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training (or evaluation); frozen stages keep their batch norms on the stored statistics."""
+        super().train(mode)
+        for stage in self.stages[: self.frozen_stages]:
+            stage.eval()
+        return self
+
+    def _initialise(self) -> None:
+        """Draw the weights as torchvision does: Kaiming (fan out) convolutions, N(0, 0.01) linear layers, zero biases.
+
+        0.01 suits the fan-in of the full-size hidden layers. A narrow network keeps their gain, not their deviation:
+        with 0.01 its signal would shrink tenfold in each layer, and without batch norm it would never start to learn.
+        The last layer keeps 0.01, so that the logits start near 0 and the loss near ln(classes).
+        """
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(_bias(layer))
+        *hidden, last = (layer for layer in self.classifier if isinstance(layer, nn.Linear))
+        full_fan_in = (STAGE_CHANNELS[-1] * TORCHVISION_GRID**2, FC_FEATURES)
+        for layer, fan_in in zip(hidden, full_fan_in, strict=False):
+            nn.init.normal_(layer.weight, 0, 0.01 * math.sqrt(fan_in / layer.in_features))
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(last.weight, 0, 0.01)
+        nn.init.zeros_(last.bias)
+
+
+def scaled_channels(full: int, width: float) -> int:
+    """`full * width` rounded to the nearest multiple of 8, at least 8: what vector units and tensor cores like."""
+    return max(8, round(full * width / 8) * 8)
+
+
+def freeze(net: VGG, stages: int) -> None:
+    """Stop the first `stages` (0 to 5) stages from learning: no gradients, and batch norms keep their statistics."""
+    _require(0 <= stages <= len(STAGE_CHANNELS), "frozen stages", stages, f"0 to {len(STAGE_CHANNELS)}")
+    net.frozen_stages = stages
+    for number, stage in enumerate(net.stages):
+        stage.requires_grad_(number >= stages)
+    net.train(net.training)
+
+
+def parameter_groups(net: VGG, *, lr: float, head_lr_factor: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Optimizer groups `backbone` and `head` of the parameters that learn; the head's rate is `lr * head_lr_factor`."""
+    groups = (("backbone", net.features, lr), ("head", net.classifier, lr * head_lr_factor))
+    return [
+        {
+            "name": name,
+            "params": [p for p in module.parameters() if p.requires_grad],
+            "lr": rate,
+            "weight_decay": weight_decay,
+        }
+        for name, module, rate in groups
+    ]
+
+
+def _feature_layers(convolutions: Sequence[int], channels: Sequence[int], batch_norm: bool) -> Iterator[nn.Module]:
+    incoming = 3
+    for count, outgoing in zip(convolutions, channels, strict=True):
+        for _ in range(count):
+            yield nn.Conv2d(incoming, outgoing, kernel_size=3, padding=1)
+            if batch_norm:
+                yield nn.BatchNorm2d(outgoing)
+            yield nn.ReLU(inplace=True)
+            incoming = outgoing
+        yield nn.MaxPool2d(kernel_size=2, stride=2)
+
+
+def _contexts(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What surrounds a checkpointed stage's forward pass, and its recomputation in the backward pass."""
+    return nullcontext(), _replay(stage)
+
+
+@contextmanager
+def _replay(stage: nn.Module) -> Iterator[None]:
+    """Keep the batch norms' running statistics as they are while a stage is recomputed: they have seen this batch."""
+    buffers = [(buffer, buffer.clone()) for buffer in stage.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None  # noqa: S101 - every convolution here has one
+    return layer.bias
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise FigleafError(f"{name}={value}: expected {expected}")
