@@ -148,13 +148,24 @@ class VGG(nn.Module):
         return tuple(self.features[start : pool + 1] for start, pool in zip(starts, pools, strict=True))
 
     @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers that hold weights, in order, by their keras.applications name.
+
+        `block1_conv1` to `block5_conv4`, after a block's convolutions its batch norms (`block1_bn1`), then `fc1`, `fc2`
+        and `predictions`, or `predictions` alone for the `gap` head. A name means the same place at every depth.
+        """
+        named: dict[str, nn.Module] = {}
+        for block, stage in enumerate(self.stages, start=1):
+            for kind, cls in (("conv", nn.Conv2d), ("bn", nn.BatchNorm2d)):
+                alike = (layer for layer in stage if isinstance(layer, cls))
+                named |= {f"block{block}_{kind}{number}": layer for number, layer in enumerate(alike, start=1)}
+        linear = [layer for layer in self.classifier if isinstance(layer, nn.Linear)]
+        return named | dict(zip(head_names(len(linear)), linear, strict=True))
+
+    @property
     def convolutions(self) -> dict[str, nn.Conv2d]:
-        """The convolutions in order, by their keras.applications name: `block1_conv1` to `block5_conv4`."""
-        return {
-            f"block{block}_conv{number}": convolution
-            for block, stage in enumerate(self.stages, start=1)
-            for number, convolution in enumerate((m for m in stage if isinstance(m, nn.Conv2d)), start=1)
-        }
+        """The convolutions among `layers`, in order."""
+        return {name: layer for name, layer in self.layers.items() if isinstance(layer, nn.Conv2d)}
 
     def set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Replace mean and standard deviation (RGB, 0-255 scale), as when weights with other statistics are loaded."""
@@ -206,6 +217,11 @@ class VGG(nn.Module):
 def scaled_channels(full: int, width: float) -> int:
     """`full * width` rounded to the nearest multiple of 8, at least 8: what vector units and tensor cores like."""
     return max(8, round(full * width / 8) * 8)
+
+
+def head_names(linear_layers: int) -> tuple[str, ...]:
+    """Names of a head's linear layers: `fc1`, `fc2`, ... and, for the last one, `predictions`."""
+    return (*(f"fc{number}" for number in range(1, linear_layers)), "predictions")
 
 
 def freeze(net: VGG, stages: int) -> None:
