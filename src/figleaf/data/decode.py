@@ -19,7 +19,7 @@ RgbU8 = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
 # A larger file is not read at all: an uncompressed picture of MAX_PIXELS with 16-bit RGBA takes 800 MB.
 MAX_BYTES = 1 << 30
-# The name of the resize rule. It goes into cache keys and exports: change it whenever `resize` gives other bytes.
+# The name of the resize rule, for cache keys and exports: change it when `decode` or `resize` gives other bytes.
 RESIZE_RULE = "pillow-bilinear-antialias-squash-v1"
 
 # What may be parsed. Pillow knows many more formats: rarely pictures of the web, and some (EPS) start programs.
@@ -121,16 +121,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey(values_u16: NDArray[Any]) -> Image.Image:
-    """Grey in the 16-bit range to RGB: v / 257 rounded, so that an 8-bit picture comes back exact (65535 = 255 x 257)."""
+    """Grey in the 16-bit range to RGB: v / 257 rounded, so that 8-bit values come back exact (65535 = 255 x 257)."""
     return Image.fromarray(((values_u16.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def _from_float(values: NDArray[np.float32]) -> NDArray[Any]:
+def _from_float(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Float grey in 0-1 or 0-255 to the 16-bit range."""
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 255):  # also true for NaN
         raise DecodeError("float pixels outside 0-255 have no agreed scale")
-    return np.rint(values * np.float32(65535 if high <= 1 else 257))
+    scaled: NDArray[np.float32] = values * np.float32(65535 if high <= 1 else 257)
+    return scaled.round()
 
 
 def _orientation(image: Image.Image) -> int:
