@@ -1,5 +1,7 @@
 """What a network costs: parameters, multiply-accumulates for one image, megabytes of weights."""
 
+from itertools import chain
+
 from torch import nn
 
 from figleaf.vgg.network import VGG
@@ -28,4 +30,4 @@ def gmacs(net: VGG, size: int | None = None) -> float:
 
 def megabytes(net: VGG) -> float:
     """Size of the weights and buffers in memory, in units of 2**20 bytes as in torchvision's table of file sizes."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values()) / 2**20
+    return sum(tensor.nbytes for tensor in chain(net.parameters(), net.buffers())) / 2**20

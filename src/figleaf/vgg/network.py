@@ -233,20 +233,6 @@ def freeze(net: VGG, stages: int) -> None:
     net.train(net.training)
 
 
-def parameter_groups(net: VGG, *, lr: float, head_lr_factor: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Optimizer groups `backbone` and `head` of the parameters that learn; the head's rate is `lr * head_lr_factor`."""
-    groups = (("backbone", net.features, lr), ("head", net.classifier, lr * head_lr_factor))
-    return [
-        {
-            "name": name,
-            "params": [p for p in module.parameters() if p.requires_grad],
-            "lr": rate,
-            "weight_decay": weight_decay,
-        }
-        for name, module, rate in groups
-    ]
-
-
 def _feature_layers(convolutions: Sequence[int], channels: Sequence[int], batch_norm: bool) -> Iterator[nn.Module]:
     incoming = 3
     for count, outgoing in zip(convolutions, channels, strict=True):
