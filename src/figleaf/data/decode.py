@@ -23,7 +23,8 @@ MAX_BYTES = 1 << 30
 RESIZE_RULE = "pillow-bilinear-antialias-squash-v1"
 
 # What may be parsed. Pillow knows many more formats: rarely pictures of the web, and some (EPS) start programs.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")
+# "JPEG" covers MPO, which has no opener of its own: naming it here would make every other format fail.
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")
 _ORIENTATION_TAG = 0x0112
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
