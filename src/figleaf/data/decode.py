@@ -94,14 +94,14 @@ def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> RgbU8:
     # Decoders meet files made to break them and raise what they like: whatever it is, this file has no picture.
     except Exception as error:
         raise DecodeError(f"broken: {error or type(error).__name__}") from None
-    return np.asarray(rgb if turn is None else rgb.transpose(turn))
+    return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
 def resize(rgb_u8: RgbU8, size: int | tuple[int, int]) -> RgbU8:
     """Squash (H, W, 3) to (S, S, 3) or (height, width, 3) by Pillow's antialiased bilinear filter: `RESIZE_RULE`."""
     height, width = (size, size) if isinstance(size, int) else size
     image = Image.fromarray(np.ascontiguousarray(rgb_u8))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
