@@ -18,7 +18,7 @@ from figleaf.evaluate.weighted import Floats, RankedPredictions, WeightedScores
 DEFAULT_THRESHOLD = 0.5
 ECE_BINS = 15  # Guo et al. (2017) and torchmetrics
 # Sums of weights are exact but their products with a rate are not: 3 false positives of 300 are within 1 %.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 Metric = Callable[[WeightedScores], Floats]
 """Gives (B,) values; NaN where the weighting leaves it undefined, infinity where a ratio is."""
@@ -77,7 +77,7 @@ def _recall_at_fpr(limit: float) -> Metric:
     """Highest recall of a threshold whose FPR is at most `limit`."""
 
     def recall_at_fpr(s: WeightedScores) -> Floats:
-        allowed = s.false_positives <= (limit * s.negatives + _ROUNDING)[:, None]
+        allowed = s.false_positives <= (limit * s.negatives + ROUNDING)[:, None]
         best = np.where(allowed, s.true_positives, 0.0).max(axis=1)
         return np.where(s.negatives > 0, _divide(best, s.positives), np.nan)
 
@@ -88,7 +88,7 @@ def _fpr_at_recall(limit: float) -> Metric:
     """Lowest FPR of a threshold whose recall is at least `limit`."""
 
     def fpr_at_recall(s: WeightedScores) -> Floats:
-        reached = s.true_positives >= (limit * s.positives - _ROUNDING)[:, None]
+        reached = s.true_positives >= (limit * s.positives - ROUNDING)[:, None]
         best = np.where(reached, s.false_positives, np.inf).min(axis=1)
         return np.where(s.positives > 0, _divide(best, s.negatives), np.nan)
 

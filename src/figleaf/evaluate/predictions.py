@@ -38,7 +38,7 @@ _SCHEMA = pa.schema(
 _METADATA = ("classes", "unsafe", "data_name", "data_hash")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """A table of answers and what it takes to read them.
 
@@ -80,7 +80,7 @@ class Predictions:
             raise ValueError(f"logits {logits.shape}: expected ({len(samples)}, {len(classes)})")
         given = [None] * len(samples) if errors is None else list(errors)
         rows = logits.astype(np.float32)  # what is stored; the score is a function of it
-        finite = np.isfinite(rows).all(axis=1).tolist()
+        finite = list(np.isfinite(rows).all(axis=1).flat)
         reasons = [reason or (None if good else NOT_FINITE) for reason, good in zip(given, finite, strict=True)]
         scored = np.array([reason is None for reason in reasons], dtype=bool)
         score = np.full(len(samples), np.nan)
@@ -191,41 +191,45 @@ def predict(
     decoded: "DecodedImages",
     *,
     data_hash: str,
+    splits: Sequence[str] | None = None,
     batch_size: int = 64,
     variant: str = "clean",
 ) -> Predictions:
-    """Score every sample of `manifest`: a row for each, in its order, unreadable pictures included as errors.
+    """Score every sample of `manifest` (of its `splits`): a row for each, in order, unreadable pictures as errors.
 
-    `decoded` holds its pictures (N, S, S, 3) at the scorer's input size. The classes of the data may be named otherwise
-    than the scorer's. Raises `FigleafError` when a class is unsafe to the one and safe to the other.
+    `decoded` holds the whole manifest's pictures (N, S, S, 3) at the scorer's input size. The classes of the data may
+    be named otherwise than the scorer's. Raises `FigleafError` when a class is unsafe to the one and safe to the other.
     """
-    if decoded.pixels.shape[1] != scorer.input_size:
-        raise ValueError(f"pictures of {decoded.pixels.shape[1]} px for a scorer of {scorer.input_size} px")
+    expected = (len(manifest), scorer.input_size, scorer.input_size, 3)
+    if decoded.pixels.shape != expected:
+        raise ValueError(f"decoded pictures {decoded.pixels.shape}: expected {expected}")
     unsafe = _joint_unsafe(scorer, manifest)
+    wanted = (
+        np.ones(len(manifest), bool) if splits is None else manifest.table["split"].isin(splits).to_numpy(dtype=bool)
+    )
     logits = np.full((len(manifest), len(scorer.classes)), np.nan, dtype=np.float32)
-    readable = np.flatnonzero([error is None for error in decoded.errors])
-    starts = range(0, len(readable), batch_size)
+    rows = np.flatnonzero(wanted & decoded.usable)
+    starts = range(0, len(rows), batch_size)
     for start in track(starts, f"Scoring {manifest.name}", total=len(starts)):
-        rows = readable[start : start + batch_size]
-        logits[rows] = scorer.logits(decoded.pixels[rows])
+        batch = rows[start : start + batch_size]
+        logits[batch] = scorer.logits(decoded.pixels[batch])
+    chosen = np.flatnonzero(wanted)
     return Predictions.from_logits(
-        samples_of(manifest, decoded.content_sha256),
-        logits,
+        samples_of(manifest, decoded.content_sha256).iloc[chosen],
+        logits[chosen],
         classes=scorer.classes,
         unsafe=unsafe,
         data_name=manifest.name,
         data_hash=data_hash,
-        errors=decoded.errors,
+        errors=[decoded.errors[row] for row in chosen],
         variant=variant,
     )
 
 
 def samples_of(manifest: "Manifest", content_sha256: Sequence[str]) -> pd.DataFrame:
     """The `SAMPLE_COLUMNS` of predictions for the rows of `manifest`, in its order."""
-    samples = manifest.table.loc[:, ["split", "group", "slice", "label"]].reset_index(drop=True)
-    samples.insert(0, "sample_id", [Path(path).as_posix() for path in manifest.table["path"]])
-    samples.insert(1, "content_sha256", list(content_sha256))
-    return samples
+    samples = manifest.table.rename(columns={"path": "sample_id"}).assign(content_sha256=list(content_sha256))
+    return samples.loc[:, list(SAMPLE_COLUMNS)]
 
 
 def _joint_unsafe(scorer: Scorer, manifest: "Manifest") -> tuple[str, ...]:
@@ -233,7 +237,7 @@ def _joint_unsafe(scorer: Scorer, manifest: "Manifest") -> tuple[str, ...]:
     disputed = (set(scorer.unsafe) ^ set(manifest.unsafe)) & set(scorer.classes) & set(manifest.classes)
     if disputed:
         raise FigleafError(
-            f"data.unsafe={list(manifest.unsafe)}: the model counts {list(scorer.unsafe)} as unsafe, so they "
-            f"disagree on {sorted(disputed)}; pass data.unsafe={list(scorer.unsafe)} or use a model trained with the other choice"
+            f"data.unsafe={list(manifest.unsafe)}: the model counts {list(scorer.unsafe)} as unsafe, they disagree on "
+            f"{sorted(disputed)}: pass data.unsafe={list(scorer.unsafe)} or use a model trained with the other choice"
         )
     return tuple(dict.fromkeys((*scorer.unsafe, *manifest.unsafe)))

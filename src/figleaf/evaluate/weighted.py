@@ -16,7 +16,7 @@ from figleaf.evaluate.predictions import Predictions, log_prob
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightedScores:
     """N scored samples, highest score first, under B weightings.
 
@@ -33,7 +33,8 @@ class WeightedScores:
     @cached_property
     def total(self) -> Floats:
         """(B,) sum of the weights."""
-        return self.weights.sum(axis=1)
+        total: Floats = self.weights.sum(axis=1)
+        return total
 
     @cached_property
     def _last_of_ties(self) -> NDArray[np.intp]:
@@ -75,7 +76,7 @@ class WeightedScores:
         return self.true_positives[:, count - 1], self.false_positives[:, count - 1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RankedPredictions:
     """The scored rows of predictions, sorted once; `group` (N,) numbers the groups from 0 to `n_groups` - 1."""
 

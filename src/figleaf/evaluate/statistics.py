@@ -1,0 +1,126 @@
+"""How sure the numbers are: the test set's share by bootstrap over groups, the training's by spread over seeds."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from figleaf.errors import FigleafError
+from figleaf.evaluate.metrics import DEFAULT_THRESHOLD, METRICS, Metric
+from figleaf.evaluate.predictions import Predictions
+from figleaf.evaluate.weighted import Floats, RankedPredictions
+
+# Weights held at once, (resamples, samples) in float64: 32 MB, several times over in the curves.
+_CHUNK = 4_000_000
+
+
+class Interval(NamedTuple):
+    """Bounds of an interval; a bound may be infinite where the metric is a ratio."""
+
+    low: float
+    high: float
+
+
+class SeedsInterval(NamedTuple):
+    """Mean and sample standard deviation over seeds, and the t interval of the mean."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def bootstrap_intervals(
+    predictions: Predictions,
+    names: Iterable[str] = tuple(METRICS),
+    *,
+    threshold: float | None = None,
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Intervals of the metrics `names` from one set of resamples; what has none is left out.
+
+    As `bootstrap_interval`. Nothing has an interval when fewer than two groups were scored.
+    """
+    return _intervals(predictions, {name: METRICS[name] for name in names}, threshold, n, seed, level)
+
+
+def bootstrap_interval(
+    predictions: Predictions,
+    metric: str | Metric,
+    *,
+    threshold: float | None = None,
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of a metric: `n` times as many groups as there are, drawn with replacement.
+
+    Groups, because pictures of one series rise and fall together; resampling pictures would give intervals that are too
+    narrow. Percentile (Efron 1979), because the drawn groups keep AUROC and rates in their range and BCa's
+    acceleration, a jackknife over few unequal groups, is itself noise. Not stratified: a group may hold both labels,
+    and prevalence varies as it would in another draw of the data. Resamples that leave the metric undefined (one label
+    only) are dropped. The bounds are values of resamples, not interpolated, so that an infinite ratio stays infinite.
+
+    Raises `FigleafError` when the metric is undefined on the predictions or fewer than two groups were scored.
+    """
+    name = metric if isinstance(metric, str) else "metric"
+    function = METRICS[metric] if isinstance(metric, str) else metric
+    found = _intervals(predictions, {name: function}, threshold, n, seed, level)
+    if name not in found:
+        raise FigleafError(f"no interval of {name}: it needs two groups and predictions on which it is defined")
+    return found[name]
+
+
+def seeds_interval(values: Sequence[float], level: float = 0.95) -> SeedsInterval:
+    """Student's t interval of the mean over seeds, from `values` (n >= 2), one a seed.
+
+    Raises `FigleafError` with fewer than two: one run says nothing about the spread.
+    """
+    if len(values) < 2:
+        raise FigleafError(f"an interval over seeds needs at least 2 seeds, not {len(values)}")
+    mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
+    return SeedsInterval(mean, sd, mean - half, mean + half)
+
+
+def _intervals(
+    predictions: Predictions,
+    metrics: dict[str, Metric],
+    threshold: float | None,
+    n: int,
+    seed: int,
+    level: float,
+) -> dict[str, Interval]:
+    if not predictions.has_scores or not predictions.is_scored.any():
+        return {}
+    ranked = RankedPredictions.of(predictions, DEFAULT_THRESHOLD if threshold is None else threshold)
+    defined = {name: metric for name, metric in metrics.items() if not np.isnan(metric(ranked.unweighted)[0])}
+    if ranked.n_groups < 2 or not defined:
+        return {}
+    values = _resampled(ranked, defined, n, seed)
+    return {name: _percentiles(found, level) for name, found in values.items() if not np.isnan(found).all()}
+
+
+def _resampled(ranked: RankedPredictions, metrics: dict[str, Metric], n: int, seed: int) -> dict[str, Floats]:
+    """Each metric's values (n,) over the same resamples, in chunks that bound the memory."""
+    rng = np.random.default_rng(seed)
+    even = np.full(ranked.n_groups, 1 / ranked.n_groups)
+    rows = max(1, _CHUNK // len(ranked.scores))
+    chunks: dict[str, list[Floats]] = {name: [] for name in metrics}
+    for start in range(0, n, rows):
+        counts = rng.multinomial(ranked.n_groups, even, size=min(rows, n - start))
+        resampled = ranked.resampled(counts)
+        for name, metric in metrics.items():
+            chunks[name].append(metric(resampled))
+    return {name: np.concatenate(parts) for name, parts in chunks.items()}
+
+
+def _percentiles(values: Floats, level: float) -> Interval:
+    defined = values[~np.isnan(values)]
+    low = np.quantile(defined, (1 - level) / 2, method="lower")
+    high = np.quantile(defined, (1 + level) / 2, method="higher")
+    return Interval(float(low), float(high))
