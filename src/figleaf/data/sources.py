@@ -34,10 +34,10 @@ def digits_manifest(folder: Path) -> Manifest:
 def scenes_manifest(folder: Path, *, count: int, seed: int, size: int) -> Manifest:
     """The embedded data set: `count` pictures of `size` x `size` pixels from `figleaf.data.scenes`.
 
-    Written below `folder` at the first call, a minute for 5,000 pictures of 96 pixels. `mask` is the exposed skin; there
-    are also `figure_mask` and the attributes that slices are made of. `figures.npz` beside the manifest holds per picture
-    and figure (NaN where there are fewer than three) `joints` (N, 3, J, 2), `radius_px` (N, 3, L, 2), `tilt_deg` and
-    `visible` (N, 3, L), in the order of the rows; see `figleaf.data.scenes.Scene`.
+    Written below `folder` at the first call, a minute for 5,000 pictures of 96 pixels. `mask` is the exposed skin;
+    `figure_mask` and the attributes that slices are made of are further columns. `figures.npz` beside the manifest
+    holds, in the order of the rows and with NaN for figures that are not there, `joints` (N, 3, J, 2), `radius_px`
+    (N, 3, L, 2), `tilt_deg` and `visible` (N, 3, L); see `figleaf.data.scenes.Scene`.
     """
     # The renderer's own source is part of the name: after a change of the code the old pictures are not taken for new.
     name = f"scenes-{count}x{size}-seed{seed}-{_source_hash(Path(scenes.__file__).parent)[:8]}"
