@@ -11,18 +11,21 @@ from figleaf.errors import FigleafError
 from figleaf.vgg.network import VGG
 from figleaf.vgg.weights import load
 
+BATCH_SIZE = 64  # beyond it memory grows and speed does not
+
 
 class TorchScorer:
     """Scores with `net` on `device`; see `figleaf.evaluate.scorer.Scorer`.
 
-    `classes` names the logits, `unsafe` the classes whose probabilities add up to the score.
+    `classes` names the logits, `unsafe` the classes whose probabilities add up to the score. `net` itself is used, not
+    a copy: it is moved to `device`, to channels-last memory and to evaluation mode.
     """
 
     def __init__(self, net: VGG, classes: Sequence[str], unsafe: Sequence[str], device: str = "cpu") -> None:
         self.classes, self.unsafe = tuple(classes), tuple(unsafe)
         self.device = torch.device(device)
         # The layout in which the small networks are fastest; it changes no shape.
-        self.net = net.eval().to(self.device, memory_format=torch.channels_last)
+        self.net = net.eval().to(self.device).to(memory_format=torch.channels_last)
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> "TorchScorer":
@@ -40,6 +43,9 @@ class TorchScorer:
     @torch.inference_mode()
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of pictures (N, S, S, 3)."""
-        images = torch.from_numpy(np.ascontiguousarray(rgb_u8)).permute(0, 3, 1, 2).to(self.device)
-        logits: NDArray[np.float32] = self.net(images).float().cpu().numpy()
+        logits = np.empty((len(rgb_u8), len(self.classes)), dtype=np.float32)
+        for start in range(0, len(rgb_u8), BATCH_SIZE):
+            rows = slice(start, start + BATCH_SIZE)
+            images = torch.from_numpy(np.ascontiguousarray(rgb_u8[rows])).permute(0, 3, 1, 2)
+            logits[rows] = self.net(images.to(self.device)).float().cpu().numpy()
         return logits
