@@ -58,8 +58,7 @@ class MetricJournal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.on_commit: Callable[[], None] = lambda: None
-        self._committed_file = path.with_name(path.name + ".committed")
-        self._delivered_file = path.with_name(path.name + ".delivered")
+        self._committed_file, self._delivered_file = _mark_files(path)
         self._lock = threading.Lock()
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +95,11 @@ class MetricJournal:
     def all_delivered(self) -> bool:
         """Whether no committed row waits."""
         return self._delivered == self._committed
+
+    @property
+    def waiting(self) -> int:
+        """How many committed values have not arrived."""
+        return sum(len(_decoded(line)) for line in self._lines(self._delivered, self._committed))
 
     def append(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Write one line: all of `metrics` at `step`. `time_ms` defaults to now.
@@ -210,6 +214,16 @@ class MetricJournal:
                 f"{self.path}: offset {offset} is no line end of this journal ({self._size} bytes): "
                 "the checkpoint belongs to another run; pass resume=never to start a new one"
             )
+
+
+def waiting_offsets(path: Path) -> tuple[int, int]:
+    """Give the committed and the delivered mark of the journal `path`, without opening it."""
+    committed_file, delivered_file = _mark_files(path)
+    return _read_marks(committed_file, 1)[0], _read_marks(delivered_file, 2)[0]
+
+
+def _mark_files(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name + ".committed"), path.with_name(path.name + ".delivered")
 
 
 def _require_name(key: str) -> None:
