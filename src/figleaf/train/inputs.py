@@ -1,0 +1,92 @@
+"""From the configuration to pictures and labels."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from figleaf.config import AugmentConfig, DataConfig
+from figleaf.data.augment import Augmentation, build_augmentation
+from figleaf.data.cache import DecodedImages, data_hash, decode_cached
+from figleaf.data.manifest import Manifest, load_manifest
+from figleaf.data.pca_color import ColorBasis
+from figleaf.data.sources import digits_manifest, scenes_manifest
+from figleaf.data.splits import assign_fold, cut
+from figleaf.errors import FigleafError
+
+
+def read_manifest(data: DataConfig, home: Path) -> Manifest:
+    """The samples that `data` describes, with its fold and its calib split cut. Made first when they are drawn."""
+    if data.source == "scenes":
+        name = f"scenes-{data.count}-{data.size}px-seed{data.seed}"
+        manifest = scenes_manifest(home / "data" / name, count=data.count, seed=data.seed, size=data.size)
+    elif data.source == "digits":
+        manifest = digits_manifest(home / "data" / "digits")
+    elif data.manifest is None:
+        raise FigleafError(
+            "data.manifest=null: pass data=manifest data.manifest=PATH; `figleaf data index FOLDER` makes one"
+        )
+    else:
+        manifest = load_manifest(data.manifest, classes=data.classes, unsafe=data.unsafe, name=data.name)
+    if data.fold is not None:
+        manifest = assign_fold(manifest, fold=data.fold, folds=data.folds, seed=data.seed)
+    if data.calib_fraction and "train" in manifest.splits and "calib" not in manifest.splits:
+        manifest = cut(manifest, fraction=data.calib_fraction, seed=data.seed)
+    return manifest
+
+
+def decode_for(manifest: Manifest, size: int, data: DataConfig, home: Path) -> DecodedImages:
+    """The manifest's pictures at `size` x `size`, from the cache in `home`."""
+    limit = int(data.cache_gb * 1e9)
+    return decode_cached(manifest, size, folder=home / "cache", max_pixels=data.max_pixels, limit_bytes=limit)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a run reads: the manifest, its pictures at the network's size and, where larger, for augmentation."""
+
+    manifest: Manifest
+    pictures: DecodedImages
+    larger: DecodedImages
+
+    @cached_property
+    def data_hash(self) -> str:
+        """Identity of the samples and of what their files hold."""
+        return data_hash(self.manifest, self.pictures.content_sha256)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Manifest rows of `split` whose picture could be read. Raises `FigleafError` when there is none."""
+        in_split = (self.manifest.table["split"] == split).to_numpy()
+        readable = np.array([error is None for error in self.pictures.errors], dtype=bool)
+        rows = np.flatnonzero(in_split & readable)
+        if not len(rows):
+            raise FigleafError(
+                f"{self.manifest.name}: the split {split!r} holds {in_split.sum()} samples, none of them readable; "
+                "a run needs train and val (`figleaf data check` lists what is wrong)"
+            )
+        return rows
+
+    def augmentation(self, settings: AugmentConfig, size: int, seed: int) -> Augmentation:
+        """The training augmentation; the colour basis comes from the training split alone."""
+        pca = settings.pca_color in ("eig01", "std")
+        return build_augmentation(
+            size=size,
+            translate=settings.translate,
+            larger=settings.larger,
+            reflect=settings.reflect,
+            scale_min=settings.scale_min,
+            color_jitter=settings.color_jitter,
+            pca_color=settings.pca_color,
+            pca_strength=settings.pca_strength,
+            basis=ColorBasis.fit(self.pictures.pixels, seed, self.rows("train")) if pca else None,
+        )
+
+
+def load_inputs(data: DataConfig, size: int, larger: float, home: Path) -> Inputs:
+    """Read the manifest and decode (or open the cache of) its pictures."""
+    manifest = read_manifest(data, home)
+    pictures = decode_for(manifest, size, data, home)
+    bigger = round(size * larger)
+    return Inputs(manifest, pictures, pictures if bigger == size else decode_for(manifest, bigger, data, home))

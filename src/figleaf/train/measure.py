@@ -1,0 +1,115 @@
+"""The final measurement of a run: predictions of its best weights, metrics from them, and what it cost."""
+
+import re
+import resource
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from figleaf.data.sampler import shard
+from figleaf.evaluate.metrics import metrics, slice_table
+from figleaf.evaluate.predictions import Predictions, samples_of
+from figleaf.evaluate.statistics import bootstrap_intervals
+from figleaf.evaluate.thresholds import choose_threshold
+from figleaf.train.inputs import Inputs
+from figleaf.train.ranks import collect
+from figleaf.vgg.cost import gmacs, megabytes, parameters
+from figleaf.vgg.network import VGG
+from figleaf.vgg.scorer import TorchScorer
+
+# With an interval each; the others would make the list of metrics unreadable.
+WITH_INTERVAL = ("auroc", "auprc", "accuracy", "recall_at_1fpr")
+
+
+def predict_splits(
+    scorer: TorchScorer, inputs: Inputs, splits: tuple[str, ...], batch_size: int, rank: int, world_size: int
+) -> Predictions:
+    """Predictions on `splits`, every sample scored by exactly one rank; complete on every rank."""
+    wanted = np.flatnonzero(inputs.manifest.table["split"].isin(splits))
+    readable = np.array([inputs.pictures.errors[row] is None for row in wanted], dtype=bool)
+    mine = wanted[readable][shard(int(readable.sum()), rank, world_size)]
+    parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    scored = [scorer.logits(inputs.pictures.pixels[rows]) for rows in parts]
+    logits = np.full((len(inputs.manifest), len(scorer.classes)), np.nan, dtype=np.float32)
+    for rows, values in collect((mine, scored), world_size):
+        if len(rows):
+            logits[rows] = np.concatenate(values)
+    content = np.array(inputs.pictures.content_sha256, dtype=object)
+    return Predictions.from_logits(
+        samples_of(inputs.manifest, content.tolist()).iloc[wanted],
+        logits[wanted],
+        classes=scorer.classes,
+        unsafe=scorer.unsafe,
+        data_name=inputs.manifest.name,
+        data_hash=inputs.data_hash,
+        errors=[inputs.pictures.errors[row] for row in wanted],
+    )
+
+
+def final_metrics(predictions: Predictions, resamples: int, seed: int) -> tuple[dict[str, float], float | None]:
+    """Metrics of val and test as MLflow keys, and the threshold, chosen on val and frozen."""
+    val = predictions.select(split="val")
+    threshold = choose_threshold(val) if val.has_both_labels else None
+    found: dict[str, float] = {}
+    for split in ("val", "test"):
+        part = predictions.select(split=split)
+        if not len(part):
+            continue
+        found |= {f"{split}/{key}": value for key, value in metrics(part, threshold).items()}
+        if resamples and part.has_both_labels:
+            intervals = bootstrap_intervals(part, WITH_INTERVAL, threshold=threshold, n=resamples, seed=seed)
+            for name, (low, high) in intervals.items():
+                found |= {f"{split}/{name}_low": low, f"{split}/{name}_high": high}
+    if threshold is not None:
+        found["val/threshold"] = threshold
+    test = predictions.select(split="test")
+    for row in slice_table(test, threshold).to_dict("records"):
+        name = metric_name(str(row["slice"]))
+        found |= {f"test/slice/{name}/{key}": float(row[key]) for key in ("auroc", "n") if row.get(key) == row.get(key)}
+    return found, threshold
+
+
+def metric_name(text: str) -> str:
+    """`text` with the characters that MLflow refuses in a metric's name replaced."""
+    return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
+
+
+def cost_metrics(net: VGG) -> dict[str, float]:
+    """Size and work of the network."""
+    return {"cost/parameters": parameters(net), "cost/gmacs": gmacs(net), "cost/megabytes": megabytes(net)}
+
+
+def clock_metrics(net: VGG, images: int, seconds: float) -> Mapping[str, float]:
+    """What depends on the machine: time, speed, memory. `images` were trained on in `seconds`.
+
+    FLOP utilisation relates the training's arithmetic (three times the forward pass) to what a large matrix product
+    reaches on the same device a moment later.
+    """
+    per_second = images / seconds
+    achieved = 3 * 2 * gmacs(net) * per_second
+    device = next(net.parameters()).device
+    # ru_maxrss is in KiB on Linux.
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(device) / 2**20
+    return {
+        "time/train_seconds": seconds,
+        "time/images_per_second": per_second,
+        "time/gflop_per_second": achieved,
+        "time/flop_utilisation": achieved / matrix_product_gflops(device),
+        "time/peak_memory_mb": memory,
+    }
+
+
+def matrix_product_gflops(device: torch.device, size: int = 1536, repeats: int = 3) -> float:
+    """GFLOP/s of a float32 matrix product on `device`, the best of a few."""
+    a = torch.ones(size, size, device=device)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product = a @ a
+        float(product[0, 0])  # waits for the device
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / 1e9

@@ -1,0 +1,150 @@
+"""The Lightning module: loss, optimiser, learning rate and validation of one classifier."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from figleaf.config import OptimizerConfig
+from figleaf.data.loader import Batch
+from figleaf.evaluate.metrics import auroc
+from figleaf.vgg.network import VGG
+
+
+class Classifier(pl.LightningModule):
+    """Trains `network` on {image, label, index} batches.
+
+    `total_steps`: optimiser steps of the whole training. `unsafe`: indices of the classes whose probability is the
+    score; without any, validation is judged by accuracy instead of AUROC. `class_weights` (C,) weigh the loss.
+    """
+
+    def __init__(
+        self,
+        network: VGG,
+        settings: OptimizerConfig,
+        *,
+        total_steps: int,
+        unsafe: list[int],
+        seed: int,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.settings, self.total_steps, self.unsafe, self.seed = settings, total_steps, unsafe, seed
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.average: AveragedModel | None = None
+        if settings.ema_decay:
+            average = get_ema_multi_avg_fn(settings.ema_decay)
+            self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
+        self.plateau_scale = 1.0  # the plateau schedule's share of the peak learning rate
+        self.validation: dict[str, float] = {}  # what the last validation found
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @property
+    def monitor(self) -> str:
+        """The validation metric that chooses the best weights; higher is better."""
+        return "val_auroc" if self.unsafe else "val_accuracy"
+
+    @property
+    def selected(self) -> VGG:
+        """The network that is validated and kept: the weight average when there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD or AdamW over the parameters that learn; weight decay on all of them, as in the VGG paper."""
+        s = self.settings
+        parts = {1.0: self.network.features, s.head_lr_factor: self.network.classifier}
+        if s.head_lr_factor == 1.0:
+            parts = {1.0: self.network}
+        groups = [
+            {"params": learning, "lr_factor": factor}
+            for factor, part in parts.items()
+            if (learning := [p for p in part.parameters() if p.requires_grad])
+        ]
+        shared = {"lr": self.peak_lr, "weight_decay": s.weight_decay}
+        if s.name == "adamw":
+            return torch.optim.AdamW(groups, betas=(s.momentum, 0.999), **shared)
+        return torch.optim.SGD(groups, momentum=s.momentum, nesterov=s.nesterov and s.momentum > 0, **shared)
+
+    @property
+    def peak_lr(self) -> float:
+        """The peak learning rate after the scaling that the configuration asks for."""
+        return self.settings.lr * (self.settings.batch_size / 256 if self.settings.lr_scaling == "linear" else 1.0)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of optimiser step `step`: a function, not a state, so a resume cannot get it wrong."""
+        if self.settings.schedule == "plateau":
+            return self.peak_lr * self.plateau_scale
+        if self.settings.schedule == "constant":
+            return self.peak_lr
+        warm = self.settings.warmup * self.total_steps
+        if step < warm:
+            return self.peak_lr * (step + 1) / (warm + 1)
+        return self.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, self.total_steps - warm)))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate, and seed dropout from the step so that a resumed step draws what it would have."""
+        optimizer = self.trainer.optimizers[0]
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.global_step) * group["lr_factor"]
+        stream = np.random.SeedSequence([self.seed, self.trainer.current_epoch, batch_idx, self.global_rank])
+        torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]) >> 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy, averaged over samples (not over weights, which would make it depend on the rank's share)."""
+        logits = self.network(batch["image"])
+        weights = self.class_weights
+        assert weights is None or isinstance(weights, Tensor)
+        smoothing = self.settings.label_smoothing
+        total = F.cross_entropy(logits, batch["label"], weights, label_smoothing=smoothing, reduction="sum")
+        return total / len(logits)
+
+    def update_average(self) -> None:
+        """Move the weight average towards the network after an optimiser step."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect logits; the numbers are made once, from all of them."""
+        self._seen.append((batch["index"].cpu(), batch["label"].cpu(), self.selected(batch["image"]).float().cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Loss, accuracy, top-5 and AUROC over every validation sample of every rank, each counted once."""
+        index, label, logits = gathered(self._seen)
+        self._seen.clear()
+        metrics = {
+            "val_loss": F.cross_entropy(logits.double(), label).item(),
+            "val_accuracy": (logits.argmax(1) == label).double().mean().item(),
+        }
+        if logits.shape[1] > 5:
+            top = (logits.topk(5).indices == label[:, None]).any(1)
+            metrics["val_top5"] = top.double().mean().item()
+        positive = np.isin(label.numpy(), self.unsafe)
+        if self.unsafe and 0 < positive.sum() < len(positive):
+            metrics["val_auroc"] = auroc(logits.double().softmax(1)[:, self.unsafe].sum(1).numpy(), positive)
+        self.validation = metrics
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the optimiser state does not hold."""
+        checkpoint["plateau_scale"] = self.plateau_scale
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore it."""
+        self.plateau_scale = checkpoint["plateau_scale"]
+
+
+def gathered(seen: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """(index, label, logits) of all ranks, ordered by index, from one rank's batches of them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, seen)
+        seen = [batch for part in parts for batch in part]
+    index, label, logits = (torch.cat([batch[i] for batch in seen]) for i in range(3))
+    order = index.argsort()
+    return index[order], label[order], logits[order]

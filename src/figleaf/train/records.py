@@ -1,0 +1,142 @@
+"""What a run leaves behind: metric rows, parameters, provenance, predictions, weights and figures, through the tracker.
+
+Rank 0 has a `TrackedRecorder`; the other ranks have a `Recorder`, which keeps nothing.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+
+from figleaf.config import TrainConfig, home, to_dict, to_yaml
+from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_figure
+from figleaf.evaluate.metrics import slice_table
+from figleaf.evaluate.predictions import Predictions
+from figleaf.files import sha256_file, write_text
+from figleaf.tracking.journal import Row
+from figleaf.tracking.provenance import environment, git_state, hardware
+from figleaf.tracking.run import TrackedRun
+from figleaf.tracking.store import open_store
+from figleaf.train.folder import RunFolder
+from figleaf.train.inputs import Inputs
+
+
+class Recorder:
+    """Takes what a run tells and keeps none of it."""
+
+    run_id = ""
+
+    def start_at(self, journal_offset: int) -> None:
+        """Go on behind this offset of the metric journal; what stands after it will be computed again."""
+
+    def record(self, metrics: Mapping[str, float], step: int) -> None:
+        """Note metrics of a step."""
+
+    def offset(self) -> int:
+        """How long the metric journal is, in bytes."""
+        return 0
+
+    def commit(self, offset: int) -> None:
+        """Release the rows before `offset` to the tracker."""
+
+    def finish(
+        self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
+    ) -> None:
+        """Keep the final measurement."""
+
+
+class TrackedRecorder(Recorder):
+    """Takes what a run tells and brings it to MLflow."""
+
+    def __init__(self, run: TrackedRun, folder: RunFolder) -> None:
+        self.run, self.folder, self.run_id = run, folder, run.run_id
+
+    def start_at(self, journal_offset: int) -> None:
+        self.run.journal.truncate(journal_offset)
+
+    def record(self, metrics: Mapping[str, float], step: int) -> None:
+        self.run.journal.append(metrics, step)
+
+    def offset(self) -> int:
+        return self.run.journal.offset
+
+    def commit(self, offset: int) -> None:
+        self.run.journal.commit(offset)
+
+    def finish(
+        self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
+    ) -> None:
+        run, folder = self.run, self.folder
+        run.journal.append(metrics, step)
+        run.log_artifact(predictions.save(folder.predictions))
+        run.log_artifact(folder.best, "model")
+        test, figures = predictions.select(split="test"), folder.path / "figures"
+        if test.has_both_labels:
+            save_figure(roc_pr(test, threshold), figures / "roc_pr.png")
+            save_figure(reliability(test), figures / "reliability.png")
+        save_figure(learning_curves(pd.DataFrame(run.journal.rows(), columns=Row._fields)), figures / "learning_curves.png")
+        run.log_artifact(figures)
+        if len(test):
+            table = slice_table(test, threshold).to_csv(index=False)
+            run.log_artifact(write_text(folder.path / "slices.csv", table))
+        selection = "val/auroc" if "val/auroc" in metrics else "val/top1"
+        run.set_tags(
+            {
+                "figleaf.selection": repr(metrics[selection]) if selection in metrics else "",
+                "figleaf.best_sha256": sha256_file(folder.best),
+            }
+        )
+
+
+@contextmanager
+def open_recorder(
+    config: TrainConfig, folder: RunFolder, inputs: Inputs, fingerprint: str, rank: int
+) -> Iterator[Recorder]:
+    """The recorder of this rank; the run's status is truthful once it is left."""
+    if rank > 0:
+        yield Recorder()
+        return
+    git = git_state()
+    tags = {
+        "figleaf.study": config.study or "",
+        "figleaf.arm": config.arm or "",
+        "figleaf.seed": str(config.seed),
+        "figleaf.fingerprint": fingerprint,
+        "figleaf.data_hash": inputs.data_hash,
+        "figleaf.data_name": inputs.manifest.name,
+        "figleaf.git_commit": git.commit,
+        "figleaf.git_dirty": str(git.dirty).lower(),
+    }
+    tracked = TrackedRun.start(
+        open_store(config.tracking.uri, home()),
+        experiment=config.tracking.experiment,
+        name=run_name(config),
+        folder=folder.path,
+        params=to_dict(config),
+        tags=tags,
+        parent_run_id=config.parent_run_id,
+        exit_wait_s=config.tracking.delivery_seconds,
+    )
+    with tracked as run:
+        run.log_artifact(write_text(folder.path / "config.yaml", to_yaml(config)))
+        write_text(folder.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+        run.log_artifact(write_text(folder.path / "environment.txt", environment()))
+        run.log_artifact(write_text(folder.path / "hardware.json", json.dumps(hardware(), indent=2) + "\n"))
+        if git.diff:
+            run.log_artifact(write_text(folder.path / "git.diff", git.diff))
+        yield TrackedRecorder(run, folder)
+
+
+def run_name(config: TrainConfig) -> str:
+    """A name made from what varies between runs, such as `vgg16_bn-w0.125-64px-gap-pca_eig01-s1`."""
+    if config.name:
+        return config.name
+    if config.arm:
+        return f"{config.arm}-s{config.seed}"
+    m, a = config.model, config.augment
+    parts: list[Any] = [f"vgg{m.depth}" + ("_bn" if m.batch_norm else ""), f"w{m.width:g}", f"{m.input_size}px", m.head]
+    parts += [f"drop{m.dropout:g}"] if m.dropout else []
+    parts += [f"pca_{a.pca_color}"] if a.pca_color != "none" else []
+    return "-".join([*parts, f"s{config.seed}"])

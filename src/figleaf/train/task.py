@@ -1,0 +1,167 @@
+"""The training task: from a configuration to a finished, tracked run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from figleaf.config import TrainConfig, fingerprint, home
+from figleaf.data.loader import EpochLoader, EvaluationLoader, TrainingSamples
+from figleaf.data.sampler import BatchPlan, plan_batches, shard
+from figleaf.data.splits import class_weights
+from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
+from figleaf.train.folder import RunFolder, choose_folder
+from figleaf.train.inputs import Inputs, load_inputs
+from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, predict_splits
+from figleaf.train.module import Classifier
+from figleaf.train.ranks import process_group, require_equal_fingerprints, share
+from figleaf.train.records import Recorder, open_recorder
+from figleaf.train.trainer import make_trainer
+from figleaf.vgg.network import VGG, freeze
+from figleaf.vgg.scorer import TorchScorer
+from figleaf.vgg.weights import initialise, save
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run: its MLflow id, folder, and final metrics. `repeated`: it had been finished before this call."""
+
+    run_id: str
+    folder: Path
+    metrics: dict[str, float]
+    repeated: bool = False
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train, measure and track one run; on ranks above 0 the result is the same and nothing is written.
+
+    Goes on where an interrupted run of the same configuration and data stopped. Raises `FigleafError` for what the user
+    can mend; every other exception leaves a run marked FAILED.
+    """
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    with process_group(config.trainer.accelerator) as (rank, world_size):
+        inputs = load_inputs(config.data, config.model.input_size, config.augment.larger, home())
+        print_ = fingerprint(config, inputs.data_hash)
+        require_equal_fingerprints(print_, world_size)
+        folder = share(choose_folder(home() / "runs", print_, config.resume), rank, world_size)
+        if (finished := share(folder.result, rank, world_size)) is not None:
+            return TrainResult(finished["run_id"], folder.path, finished["metrics"], repeated=True)
+        with open_recorder(config, folder, inputs, print_, rank) as recorder:
+            found = _run(config, folder, inputs, recorder, rank, world_size)
+        result = TrainResult(recorder.run_id, folder.path, found)
+        if rank == 0:
+            folder.write_result({"run_id": result.run_id, "metrics": found, "fingerprint": print_})
+        return result
+
+
+def _run(
+    config: TrainConfig, folder: RunFolder, inputs: Inputs, recorder: Recorder, rank: int, world_size: int
+) -> dict[str, float]:
+    """Fit, then measure the best weights."""
+    checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint else None
+    recorder.start_at(checkpoint["journal_offset"] if checkpoint else 0)
+    rows = inputs.rows("train")
+    plan = plan_batches(
+        len(rows),
+        batch_size=config.optimizer.batch_size,
+        seed=config.seed,
+        rank=rank,
+        world_size=world_size,
+        max_device_batch=config.trainer.max_device_batch,
+        weights=_sample_weights(inputs, rows) if config.data.balance == "sampler" else None,
+    )
+    module = make_module(config, inputs, rows, plan)
+    clock = MetricRows(recorder.record, config.trainer.log_every_steps)
+    if checkpoint is None or not checkpoint["finished"]:
+        best = BestWeights(
+            lambda net: _keep(net, folder, inputs, config),
+            patience=config.trainer.early_stopping,
+            plateau=_plateau(config),
+        )
+        durable = DurableCheckpoint(
+            folder.last, seconds=config.trainer.checkpoint_seconds, offset=recorder.offset, commit=recorder.commit
+        )
+        trainer = make_trainer(config, plan, [WeightAverage(), clock, best, durable])
+        pixels, labels, val = inputs.pictures.pixels, inputs.manifest.labels, inputs.rows("val")
+        augmentation = inputs.augmentation(config.augment, config.model.input_size, config.seed)
+        samples = TrainingSamples(inputs.larger.pixels, labels, rows, augmentation, config.seed)
+        trainer.fit(
+            module,
+            EpochLoader(samples, plan, config.trainer.workers, pin_memory=config.trainer.accelerator == "gpu"),
+            EvaluationLoader(pixels, labels, val[shard(len(val), rank, world_size)], plan.batch_size),
+            ckpt_path=folder.checkpoint,
+            weights_only=True,
+        )
+        finished_steps = trainer.global_step
+    else:
+        finished_steps = checkpoint["global_step"]
+        clock.load_state_dict(checkpoint["callbacks"]["MetricRows"])
+    device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
+    scorer = TorchScorer.load(folder.best, device)
+    predictions = predict_splits(scorer, inputs, ("val", "test"), plan.batch_size, rank, world_size)
+    found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
+    found |= cost_metrics(scorer.net)
+    clocks = clock_metrics(scorer.net, finished_steps * plan.batch_size, clock.train_seconds)
+    recorder.finish(found | dict(clocks), finished_steps, predictions, threshold)
+    return found | dict(clocks)
+
+
+def make_module(config: TrainConfig, inputs: Inputs, rows: np.ndarray[Any, Any], plan: BatchPlan) -> Classifier:
+    """The classifier with its initial weights: a function of the seed and the configuration."""
+    pl.seed_everything(config.seed, verbose=False)
+    manifest, m = inputs.manifest, config.model
+    net = VGG(
+        depth=m.depth,
+        batch_norm=m.batch_norm,
+        width=m.width,
+        head=m.head,  # type: ignore[arg-type]  # the configuration allows these two
+        dropout=m.dropout,
+        classes=len(manifest.classes),
+        input_size=m.input_size,
+        checkpoint_activations=m.checkpoint_activations,
+        adaptive_pool=m.adaptive_pool,
+    )
+    initialise(net, m.weights)
+    freeze(net, m.frozen_stages)
+    if config.trainer.channels_last:
+        net = net.to(memory_format=torch.channels_last)
+    weights = None
+    if config.data.balance == "class_weights":
+        weights = torch.tensor(class_weights(manifest.labels[rows], len(manifest.classes)), dtype=torch.float32)
+    return Classifier(
+        net,
+        config.optimizer,
+        total_steps=config.trainer.max_steps or plan.steps_per_epoch * config.trainer.epochs,
+        unsafe=[manifest.classes.index(name) for name in manifest.unsafe],
+        seed=config.seed,
+        class_weights=weights,
+    )
+
+
+def _sample_weights(inputs: Inputs, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    labels = inputs.manifest.labels[rows]
+    return class_weights(labels, len(inputs.manifest.classes))[labels]
+
+
+def _plateau(config: TrainConfig) -> tuple[float, int, int] | None:
+    o = config.optimizer
+    return (o.plateau_factor, o.plateau_patience, o.plateau_drops) if o.schedule == "plateau" else None
+
+
+def _keep(net: torch.nn.Module, folder: RunFolder, inputs: Inputs, config: TrainConfig) -> None:
+    """Write the best weights with what it takes to use them."""
+    assert isinstance(net, VGG)
+    facts = {
+        "classes": list(inputs.manifest.classes),
+        "unsafe": list(inputs.manifest.unsafe),
+        "data_name": inputs.manifest.name,
+        "data_hash": inputs.data_hash,
+        "study": config.study,
+        "arm": config.arm,
+        "seed": config.seed,
+    }
+    save(net, folder.best, facts)
