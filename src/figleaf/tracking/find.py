@@ -1,0 +1,201 @@
+"""Finding runs: by id, by the start of an id, by name, the latest, or the best of a study."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from figleaf.errors import FigleafError
+from figleaf.tracking.store import Store, first_line
+
+_SHORTEST_PREFIX = 4
+_RUNS_PER_PAGE = 1000
+_LISTED = 10
+# What can stand in quotes in MLflow's filter language whatever its version; it has no escape for quotes.
+_PLAIN = re.compile(r"[\w .:/+=@-]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run as the tracker knows it; `metrics` holds the last value of each, `start_time_ms` is since the epoch."""
+
+    run_id: str
+    name: str
+    status: str
+    start_time_ms: int
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    artifact_uri: str
+    _client: MlflowClient = field(repr=False, compare=False)
+    _downloads: Path = field(repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder with checkpoints and journal, when it is on this machine."""
+        folder = Path(self.tags.get("figleaf.folder", ""))
+        return folder if "figleaf.folder" in self.tags and folder.is_dir() else None
+
+    @property
+    def selection(self) -> float:
+        """The val metric by which runs are chosen, larger is better; minus infinity when the run has none."""
+        value = float(self.tags.get("figleaf.selection", "nan"))
+        return -math.inf if math.isnan(value) else value
+
+    def artifact(self, name: str) -> Path:
+        """Give a local path of the artifact `name` (a POSIX path); what lies elsewhere is downloaded into the home.
+
+        Raises `FigleafError` that lists what there is when the run has no such artifact.
+        """
+        uri = urlsplit(self.artifact_uri)
+        try:
+            if uri.scheme == "file":
+                path = Path(url2pathname(uri.path)) / name
+                if path.exists():
+                    return path
+            else:
+                self._downloads.mkdir(parents=True, exist_ok=True)
+                return Path(self._client.download_artifacts(self.run_id, name, str(self._downloads)))
+        except MlflowException as error:
+            reason = first_line(error)
+        else:
+            reason = "no such file"
+        raise FigleafError(
+            f"run {self.name} ({self.run_id}) has no artifact {name!r} ({reason}); it has: {self._listing()}"
+        )
+
+    def history(self, key: str) -> list[tuple[int, float]]:
+        """Every value of one metric as (step, value), by step; empty when the run has none."""
+        return sorted(
+            ((row.step, row.value) for row in self._client.get_metric_history(self.run_id, key)), key=lambda row: row[0]
+        )
+
+    def _listing(self) -> str:
+        try:
+            return ", ".join(file.path for file in self._client.list_artifacts(self.run_id)) or "none"
+        except MlflowException as error:
+            return f"? ({first_line(error)})"
+
+
+def runs(store: Store, *, study: str | None = None, status: str | None = None) -> list[FoundRun]:
+    """List the project's runs, the latest first; only those of `study` and in `status` (MLflow's words) when given."""
+    clauses = []
+    if study is not None and _PLAIN.fullmatch(study):
+        clauses.append(f"tags.`figleaf.study` = '{study}'")
+    if status is not None:
+        clauses.append(f"attributes.status = '{status}'")
+    found = _search(store, " and ".join(clauses))
+    return [run for run in found if study is None or run.tags.get("figleaf.study") == study]
+
+
+def find_run(store: Store, ref: str) -> FoundRun:
+    """Find the run that `ref` names.
+
+    Args:
+        store: Where to look: in the project's experiments, except for a whole run id.
+        ref: A run id, the unique start of one (4 characters or more), a run name, `latest` (the last to start of those
+            that finished), or `best:<study>[:<arm>]` (the finished one with the largest selection value).
+
+    Raises:
+        FigleafError: no run or several runs fit; the message lists candidates.
+    """
+    if ref == "latest":
+        finished = _search(store, "attributes.status = 'FINISHED'", limit=1)
+        return _only(finished, ref, store)
+    if ref.startswith("best:"):
+        return _best(store, ref)
+    if re.fullmatch(r"[0-9a-f]{32}", ref):
+        try:
+            return _found(store, store.client.get_run(ref))
+        except MlflowException as error:
+            raise FigleafError(f"run {ref}: {first_line(error)}; it has: {_candidates(store)}") from error
+    if re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},31}}", ref):
+        by_id = _search(store, f"attributes.run_id LIKE '{ref}%'")
+        if by_id:
+            return _only(by_id, ref, store)
+    named = _search(store, f"attributes.run_name = '{ref}'" if _PLAIN.fullmatch(ref) else "")
+    return _only([run for run in named if run.name == ref], ref, store)
+
+
+def summary(found: Sequence[FoundRun]) -> list[dict[str, object]]:
+    """Give one row a run: run_id, name, status, study, arm, seed, selection, folder ("" where unknown)."""
+    return [
+        {
+            "run_id": run.run_id,
+            "name": run.name,
+            "status": run.status,
+            **{key: run.tags.get(f"figleaf.{key}", "") for key in ("study", "arm", "seed", "selection")},
+            "folder": "" if run.folder is None else str(run.folder),
+        }
+        for run in found
+    ]
+
+
+def _best(store: Store, ref: str) -> FoundRun:
+    study, _, arm = ref.removeprefix("best:").partition(":")
+    of_study = runs(store, study=study, status="FINISHED")
+    fitting = [run for run in of_study if arm in ("", run.tags.get("figleaf.arm")) and run.selection > -math.inf]
+    if not fitting:
+        arms = ", ".join(sorted({run.tags.get("figleaf.arm", "?") for run in of_study}))
+        studies = ", ".join(sorted({run.tags["figleaf.study"] for run in runs(store) if "figleaf.study" in run.tags}))
+        known = f"its finished arms: {arms}" if of_study else f"studies with runs: {studies or 'none'}"
+        raise FigleafError(f"run={ref}: no finished run with a selection value; {known}")
+    return max(fitting, key=lambda run: (run.selection, -run.start_time_ms))  # of equals the first, whoever asks when
+
+
+def _only(found: Sequence[FoundRun], ref: str, store: Store) -> FoundRun:
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise FigleafError(f"run={ref}: {len(found)} runs fit, give the id of one: {_listed(found)}")
+    raise FigleafError(f"run={ref}: there is none; the latest runs: {_candidates(store)}")
+
+
+def _candidates(store: Store) -> str:
+    return _listed(_search(store, "", limit=_LISTED)) or "none yet"
+
+
+def _listed(found: Sequence[FoundRun]) -> str:
+    return ", ".join(f"{run.run_id[:12]} {run.name} ({run.status})" for run in found[:_LISTED])
+
+
+def _search(store: Store, filter_string: str, limit: int | None = None) -> list[FoundRun]:
+    """Run one filter over the project's experiments, the latest start first, page by page."""
+    experiment_ids = store.experiment_ids()
+    found: list[FoundRun] = []
+    token: str | None = None
+    while experiment_ids:
+        page = store.client.search_runs(
+            experiment_ids,
+            filter_string,
+            max_results=limit or _RUNS_PER_PAGE,
+            order_by=["attributes.start_time DESC", "attributes.run_id"],
+            page_token=token,
+        )
+        found += [_found(store, run) for run in page]
+        token = page.token
+        if not token or limit is not None:
+            break
+    return found
+
+
+def _found(store: Store, run: Run) -> FoundRun:
+    return FoundRun(
+        run.info.run_id,
+        run.info.run_name,
+        run.info.status,
+        run.info.start_time,
+        dict(run.data.params),
+        dict(run.data.metrics),
+        dict(run.data.tags),
+        run.info.artifact_uri,
+        store.client,
+        store.home / "downloads" / run.info.run_id,
+    )
