@@ -154,10 +154,12 @@ def test_files_that_are_no_manifest_are_named(tmp_path: Path) -> None:
     (tmp_path / "m.parquet").write_bytes(b"no parquet")
     (tmp_path / "latin.csv").write_bytes(b"path,label,split\n\xff.jpg,nsfw,test\n")
     (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "no_rows.csv").write_bytes(b"path,label,split\n")
     for name, message in [
         ("m.parquet", "cannot be read"),
         ("latin.csv", "cannot be read"),
         ("empty.csv", "cannot be read"),
+        ("no_rows.csv", "it has no rows"),
         ("gone.csv", "figleaf data index"),
     ]:
         with pytest.raises(FigleafError, match=message):

@@ -89,6 +89,8 @@ def _recall(memory: Path, paths: Sequence[Path], stamps: Sequence[tuple[int, int
             return [row[0] if row else None for row in rows]
     except sqlite3.Error as error:
         _log.warning("%s cannot be read (%s): all files are hashed again", memory, error)
+        if not isinstance(error, sqlite3.OperationalError):  # not locked or out of reach, but damaged
+            memory.unlink(missing_ok=True)
         return [None] * len(paths)
 
 

@@ -196,6 +196,8 @@ def _completed(table: pd.DataFrame) -> pd.DataFrame:
         raise FigleafError(f"column {missing[0]!r} is missing; there are {list(table.columns)}")
     if "split" not in table:
         raise FigleafError("column 'split' is missing: add it (train, val, test), or let `figleaf data index` cut")
+    if table.empty:
+        raise FigleafError("it has no rows")
     table = table.reset_index(drop=True)
     for column in COLUMNS:
         known = table[column].astype(object) if column in table else pd.Series("", index=table.index, dtype=object)
