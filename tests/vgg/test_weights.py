@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
+from safetensors import SafetensorError
 from torch import nn
 
 from figleaf.errors import FigleafError
@@ -104,6 +105,16 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
         load(path)
     with pytest.raises(FigleafError, match=r"bad\.safetensors"):
         initialise(small(), str(path))
+
+
+def test_a_full_disk_is_explained_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(FigleafError, match="the disk is full"):
+        save(small(), tmp_path / "net.safetensors", {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_somebody_elses_safetensors_is_no_network_but_a_source_of_weights(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A network's weights in and out: our safetensors files, initialisation from elsewhere, the paper's A-to-D start."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,13 @@ def save(net: VGG, path: Path, metadata: Mapping[str, Any]) -> Path:
     # Channels-last weights are not contiguous, and safetensors refuses them.
     tensors = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
+        except SafetensorError as error:
+            # It hides a full disk in its text; as an OSError it is explained to the user.
+            if code := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(code[1]), str(error)) from error
+            raise
     return path
 
 
