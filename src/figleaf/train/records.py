@@ -106,8 +106,8 @@ def open_recorder(
         "figleaf.fingerprint": fingerprint,
         "figleaf.data_hash": inputs.data_hash,
         "figleaf.data_name": inputs.manifest.name,
-        "figleaf.git_commit": git.commit,
-        "figleaf.git_dirty": str(git.dirty).lower(),
+        "figleaf.git_commit": git["commit"],
+        "figleaf.git_dirty": str(git["dirty"]).lower(),
     }
     tracked = TrackedRun.start(
         open_store(config.tracking.uri, home()),
@@ -124,8 +124,8 @@ def open_recorder(
         write_text(folder.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
         run.log_artifact(write_text(folder.path / "environment.txt", environment()))
         run.log_artifact(write_text(folder.path / "hardware.json", json.dumps(hardware(), indent=2) + "\n"))
-        if git.diff:
-            run.log_artifact(write_text(folder.path / "git.diff", git.diff))
+        if git["diff"]:
+            run.log_artifact(write_text(folder.path / "git.diff", git["diff"]))
         yield TrackedRecorder(run, folder)
 
 

@@ -1,5 +1,6 @@
 """The training task: from a configuration to a finished, tracked run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ class TrainResult:
     repeated: bool = False
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, announce: Callable[[Path], None] = lambda folder: None) -> TrainResult:
     """Train, measure and track one run; on ranks above 0 the result is the same and nothing is written.
 
-    Goes on where an interrupted run of the same configuration and data stopped. Raises `FigleafError` for what the user
+    `announce` is told the run folder as soon as it is known. Goes on where an interrupted run of the same configuration and data stopped. Raises `FigleafError` for what the user
     can mend; every other exception leaves a run marked FAILED.
     """
     if config.trainer.threads:
@@ -48,6 +49,7 @@ def train(config: TrainConfig) -> TrainResult:
         print_ = fingerprint(config, inputs.data_hash)
         require_equal_fingerprints(print_, world_size)
         folder = share(choose_folder(home() / "runs", print_, config.resume), rank, world_size)
+        announce(folder.path)
         if (finished := share(folder.result, rank, world_size)) is not None:
             return TrainResult(finished["run_id"], folder.path, finished["metrics"], repeated=True)
         with open_recorder(config, folder, inputs, print_, rank) as recorder:
