@@ -52,6 +52,7 @@ STYLE: Mapping[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 2.0,
+    "lines.markersize": 5,
     "lines.solid_capstyle": "round",
     "figure.facecolor": "white",
     "figure.dpi": 150,
@@ -124,7 +125,7 @@ def reliability(predictions: Predictions) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         bars = (fraction - low, high - fraction)
-        upper.errorbar(mean_score, fraction, bars, fmt="o", color=BLUE, elinewidth=1.2, markersize=5, clip_on=False)
+        upper.errorbar(mean_score, fraction, bars, fmt="o", color=BLUE, elinewidth=1.2, clip_on=False, zorder=5)
         upper.set(ylabel="unsafe fraction", title=f"ECE {values['ece']:.3f}, Brier {values['brier']:.3f}; bars 95 %")
         _unit_square(upper)
         edges = np.linspace(0, 1, ECE_BINS + 1)
@@ -213,22 +214,20 @@ def _caption(predictions: Predictions) -> tuple[str, str]:
     name = predictions.data_name + (f", {splits[0]}" if len(splits) == 1 else "")
     groups = scored.table["group"].nunique()
     size = f"{len(scored):,} images" + (f" in {groups:,} groups" if groups < len(scored) else "")
-    return name, f"{size}, {scored.is_unsafe.mean():.1%} unsafe"
+    return name, f"{size}, {100 * scored.is_unsafe.mean():.1f} % unsafe"
 
 
 def _blank(inches: tuple[float, float], caption: tuple[str, str]) -> Figure:
-    """An empty figure with its caption at the top left, in two lines."""
-    figure = Figure(figsize=inches, layout="constrained")
+    """An empty figure with its caption's lines at the top left, and room for axes below them."""
+    figure = Figure(figsize=inches)
     FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.07)
-    first, second = caption
-    if first:
-        # Both texts are two lines high and start at one point, so that the second's line follows the first's.
-        place: dict[str, Any] = {"x": 0.015, "y": 0.985, "ha": "left", "va": "top", "fontsize": 11, "linespacing": 1.35}
-        lines = "\n " if second else ""
-        figure.suptitle(first + lines, fontweight="bold", color=INK, **place)
-        if second:
-            figure.text(s=f"\n{second}", color=GREY, **place)
+    width, height = inches
+    top = 0.1
+    for line, weight, color in zip(caption, ("bold", "normal"), (INK, GREY), strict=True):
+        if line:
+            figure.text(0.1 / width, 1 - top / height, line, va="top", fontsize=11, fontweight=weight, color=color)
+            top += 0.24
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.07, rect=(0, 0, 1, 1 - top / height))
     return figure
 
 
