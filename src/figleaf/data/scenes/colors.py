@@ -36,14 +36,14 @@ def skin_like(rng: Generator) -> Array:
 
 def vivid(rng: Generator) -> Array:
     """Linear RGB (3,) of any hue, from grey to saturated."""
-    hue, saturation, value = rng.random() * 6, rng.beta(1.3, 1.3), rng.uniform(0.15, 0.95)
+    hue, saturation, value = rng.random() * 6, rng.uniform(0.3, 1), rng.uniform(0.25, 0.95)
     ramp = np.clip(np.abs((hue + np.array((0.0, 4.0, 2.0))) % 6 - 3) - 1, 0, 1)
     return linear(value * (1 - saturation * (1 - ramp)))
 
 
 def illuminant(rng: Generator) -> Array:
     """Gain (3,) of the light, from a dim warm lamp to bright cool daylight."""
-    warmth = rng.normal(0, 0.16)
+    warmth = rng.normal(0, 0.1)
     tint = rng.normal(0, 0.04)
-    gain = np.exp(np.array((warmth, tint, -warmth)) + rng.uniform(-0.75, 0.3))
+    gain = np.exp(np.array((warmth, tint, -warmth)) + rng.uniform(-0.4, 0.25))
     return gain.astype(np.float32)

@@ -35,15 +35,15 @@ class Cloth:
     @classmethod
     def draw(cls, rng: Generator) -> "Cloth":
         """Half in the colours of skin and then always patterned; the rest of any colour, patterned or plain."""
-        if rng.random() < 0.55:
+        if rng.random() < 0.4:
             first, patterned = skin_like(rng), True
-            second = first * np.float32(rng.choice([0.4, 2.2]))
         else:
-            first, patterned = vivid(rng), rng.random() < 0.6
-            second = vivid(rng)
+            first, patterned = vivid(rng), rng.random() < 0.8
+        light = first.mean() > 0.25
+        second = first * np.float32(0.25) if light else first + np.float32(0.6) * (1 - first)
         pattern = str(rng.choice(PATTERNS[1:])) if patterned else "plain"
         colors = np.clip(np.stack([first, second]), 0.004, 0.95)
-        return cls(pattern, colors.astype(np.float32), float(rng.uniform(0.045, 0.07)), float(rng.uniform(0.1, 0.3)))
+        return cls(pattern, colors.astype(np.float32), float(rng.uniform(0.05, 0.065)), float(rng.uniform(0.1, 0.3)))
 
     def albedo(self, u: Array, v: Array, period: float) -> Array:
         """Linear RGB (N, 3) at cloth coordinates u (along the part) and v (around it)."""
@@ -75,7 +75,7 @@ def draw_reach(rng: Generator, dressed: float) -> Array:
         reach[_PART[f"{side}_thigh"]], reach[_PART[f"{side}_shin"]] = min(leg, 1), max(leg - 1, 0)
         if top:
             reach[_PART[f"{side}_upper_arm"]], reach[_PART[f"{side}_forearm"]] = min(sleeve, 1), max(sleeve - 1, 0)
-        reach[_PART[f"{side}_foot"]] = 1.01
+        reach[_PART[f"{side}_foot"]] = 1
     if rng.random() < 0.5 - 0.5 * dressed:
         reach[[_PART["l_foot"], _PART["r_foot"]]] = 0
     return reach

@@ -19,7 +19,7 @@ SERIES = 4
 """Consecutive pictures that share a place and a cast: one group, two pictures of each label, one split."""
 THRESHOLD = 0.5
 """A picture is exposed when at least this share of its figures' pixels is skin."""
-MARGIN = 0.12
+MARGIN = 0.2
 """Outfits are drawn until the share lies this far from the threshold, where the picture allows it."""
 _SPLITS = ("train", "val", "test", "train", "train", "train", "train", "test", "train", "train")
 _EMPTY = 0.2  # share of the covered pictures that show no figure
@@ -83,7 +83,7 @@ def render(seed: int, index: int, size: int) -> Scene:
     place = backgrounds.Place.draw(common)
     cast = [_Mannequin.draw(common) for _ in range(3)]
     exposed = bool(common.permutation(SERIES)[member] % 2)
-    count = 0 if not exposed and rng.random() < _EMPTY else int(rng.choice([1, 2, 3], p=[0.62, 0.26, 0.12]))
+    count = 0 if not exposed and rng.random() < _EMPTY else int(rng.choice([1, 2, 3], p=[0.72, 0.2, 0.08]))
     cast = [cast[k] for k in rng.permutation(3)[:count]]
 
     shot = _shoot(rng, cast, size)
@@ -164,7 +164,7 @@ def _shoot(rng: Generator, cast: list[_Mannequin], size: int) -> _Shot:
     positions = np.stack(
         [place * 0.45 + rng.normal(0, 0.05, len(cast)), np.zeros(len(cast)), rng.normal(0, 0.3, len(cast))], axis=1
     )
-    zoom = rng.uniform(0.65, 0.98) if rng.random() < 0.5 else rng.uniform(1.1, 2.0)
+    zoom = rng.uniform(0.8, 0.98) if rng.random() < 0.5 else rng.uniform(1.1, 1.7)
     if not cast:
         none = Posed(np.zeros((0, 20, 3)), np.zeros((0, len(SEGMENTS), 3, 3)), np.zeros((0, len(SEGMENTS), 2)))
         return _Shot(none, raster.cast(raster.Parts.of(none, _GRID), size * _GRID), azimuths, camera)
@@ -174,7 +174,8 @@ def _shoot(rng: Generator, cast: list[_Mannequin], size: int) -> _Shot:
 
 def _covered(surface: raster.Surface, reach: Array) -> NDArray[np.bool_]:
     """Which surface points (N,) wear cloth."""
-    covered: NDArray[np.bool_] = surface.along < reach.reshape(-1)[surface.part]
+    ends = reach.reshape(-1)[surface.part]
+    covered: NDArray[np.bool_] = (surface.along < ends) | (ends == 1)
     return covered
 
 
