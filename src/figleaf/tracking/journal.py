@@ -139,7 +139,7 @@ class MetricJournal:
         self.on_commit()
 
     def truncate(self, offset: int) -> None:
-        """Drop the rows after `offset`, because training goes on from a checkpoint that was built there.
+        """Drop the rows after `offset` and commit those before, because training goes on from a checkpoint built there.
 
         Raises `FigleafError` when some of them may already be at the tracker, or when the journal never was that long.
         """
@@ -158,6 +158,7 @@ class MetricJournal:
                 os.ftruncate(self._descriptor, offset)
                 os.fsync(self._descriptor)
             self._size = offset
+        self.commit(offset)
 
     def rows(self, upto: int | None = None) -> list[Row]:
         """All rows before the offset `upto` (default: the end), in the order written."""

@@ -97,7 +97,7 @@ class TrackedRun:
     @property
     def run_id(self) -> str:
         """MLflow's id of the run."""
-        assert self._record.run_id is not None, "start() sets it"  # noqa: S101 -- for the type checker
+        assert self._record.run_id is not None, "start() sets it"
         return self._record.run_id
 
     @property
