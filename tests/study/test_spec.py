@@ -23,7 +23,7 @@ def test_the_smallest_study_has_a_table_and_a_selection(tmp_path: Path) -> None:
     found = study(tmp_path / "smallest", SMALLEST)
     assert found.name == "smallest"
     assert (found.select.key, found.select.mode) == ("val/auroc", "max")
-    assert [column.key for column in found.table.columns][0] == "test/auroc"
+    assert found.table.columns[0].key == "test/auroc"
     assert found.seeds_of("plain") == (0, 1)
 
 

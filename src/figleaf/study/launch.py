@@ -1,0 +1,155 @@
+"""Running what is due: so many trials at a time, each a process of its own; when one fails the others go on."""
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from figleaf.study.plan import Trial
+
+_POLL_S = 0.2
+_STOP_S = 60.0  # a trial that is told to stop may finish writing a checkpoint of a gigabyte
+
+
+class Process(Protocol):
+    """A trial at work, as `figleaf.train.launch.start_trial` gives it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+
+    @property
+    def exitcode(self) -> int | None:
+        """0 after success, None while it runs."""
+
+    @property
+    def run_folder(self) -> Path | None:
+        """Where the run keeps its files, once it is known."""
+
+    def terminate(self) -> None:
+        """Ask it to stop; it goes on from there another time."""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end, at most `timeout` seconds."""
+
+
+@dataclass
+class Active:
+    """A trial at work and how far it is."""
+
+    trial: Trial
+    process: Process
+    started: float = field(default_factory=time.monotonic)
+    _offset: int = 0
+    _epochs: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started here."""
+        return time.monotonic() - self.started
+
+    @property
+    def epochs(self) -> int:
+        """Finished epochs, by the rows that its journal has gained since it was last asked."""
+        folder = self.process.run_folder
+        journal = None if folder is None else folder / "journal.jsonl"
+        if journal is None or not journal.exists():
+            return self._epochs
+        if journal.stat().st_size < self._offset:  # cut back by a resume
+            self._offset = 0
+        with journal.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                if b'"epoch/index"' in line:
+                    self._epochs = int(json.loads(line)["metrics"]["epoch/index"]) + 1
+        return self._epochs
+
+    @property
+    def fraction(self) -> float:
+        """Finished part of the training, 0 to 1."""
+        return min(1.0, self.epochs / self.trial.config.trainer.epochs)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: `error` is empty after success."""
+
+    trial: Trial
+    seconds: float
+    error: str = ""
+
+
+class Display(Protocol):
+    """What is told while trials run."""
+
+    def started(self, active: Active) -> None:
+        """A trial has been started."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """A trial has ended."""
+
+    def tick(self, active: Sequence[Active]) -> None:
+        """Called a few times a second with the trials at work."""
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    start: Callable[[Trial], Process],
+    explain: Callable[[Trial, Process], str],
+    *,
+    jobs: int,
+    display: Display,
+) -> list[Outcome]:
+    """Run `trials`, at most `jobs` processes at a time, and say how each ended, in the order of their ends.
+
+    A trial with several devices counts as so many processes, and runs alone when it has more than `jobs`. `start`
+    starts one; `explain` says why one failed. Whatever ends this function early, Ctrl-C for instance, first stops the
+    trials at work; they can be resumed.
+    """
+    waiting, active, outcomes = deque(trials), list[Active](), list[Outcome]()
+    try:
+        while waiting or active:
+            while waiting and sum(_slots(a.trial, jobs) for a in active) + _slots(waiting[0], jobs) <= jobs:
+                trial = waiting.popleft()
+                active.append(Active(trial, start(trial)))
+                display.started(active[-1])
+            for one in [a for a in active if not a.process.alive]:
+                active.remove(one)
+                error = "" if one.process.exitcode == 0 else explain(one.trial, one.process)
+                outcomes.append(Outcome(one.trial, one.seconds, error))
+                display.ended(outcomes[-1])
+            display.tick(active)
+            time.sleep(_POLL_S)
+    finally:
+        _stop(active)
+    return outcomes
+
+
+def default_jobs(trials: Sequence[Trial]) -> int:
+    """Two trials at a time on the CPU, where one alone leaves cores waiting; one where they would share a GPU."""
+    on_gpu = any(trial.config.trainer.accelerator == "gpu" for trial in trials)
+    return 1 if on_gpu else max(1, min(2, usable_cores()))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _slots(trial: Trial, jobs: int) -> int:
+    return min(jobs, trial.config.trainer.devices)
+
+
+def _stop(active: Sequence[Active]) -> None:
+    for one in active:
+        one.process.terminate()
+    deadline = time.monotonic() + _STOP_S
+    for one in active:
+        one.process.wait(max(0.0, deadline - time.monotonic()))

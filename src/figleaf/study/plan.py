@@ -1,0 +1,178 @@
+"""Which trials a study has, and what is known of each: done, running, interrupted, failed, stale or missing."""
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from figleaf.config import TrainConfig, compose, fingerprint
+from figleaf.errors import FigleafError
+from figleaf.study.spec import Study
+from figleaf.tracking.find import FoundRun
+from figleaf.tracking.heartbeat import TAG as HEARTBEAT_TAG
+from figleaf.tracking.heartbeat import Beat
+
+FINGERPRINT_TAG = "figleaf.fingerprint"
+DATA_HASH_TAG = "figleaf.data_hash"
+COMMIT_TAG = "figleaf.git_commit"
+ERROR_TAG = "figleaf.error"
+_SILENT_S = 120.0  # a run on another machine that was silent for so long is taken for dead
+
+
+class Status(StrEnum):
+    """What is known of a trial. All but done and running are started by `figleaf study run`."""
+
+    DONE = "done"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"  # goes on from its last checkpoint
+    FAILED = "failed"
+    STALE = "stale"  # finished, but the configuration, the data or the code has changed since
+    MISSING = "missing"
+
+
+class Stale(StrEnum):
+    """What to do with finished runs of another commit; a changed configuration or data always means a new run."""
+
+    KEEP = "keep"
+    RERUN = "rerun"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm with one seed. `run` is the finished run that counts, and is there exactly when the status is done."""
+
+    arm: str
+    seed: int
+    config: TrainConfig
+    status: Status = Status.MISSING
+    run: FoundRun | None = None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Arm and seed, as in file names."""
+        return f"{self.arm}-{self.seed}"
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to run."""
+        return self.status not in (Status.DONE, Status.RUNNING)
+
+
+def compose_trials(study: Study, overrides: Sequence[str] = ()) -> list[Trial]:
+    """Every arm with each of its seeds, configured; `overrides` come last. What the tracker knows is not looked at.
+
+    Raises `FigleafError` that names the arm when an override is wrong or two trials are the same.
+    """
+    trials: list[Trial] = []
+    seen: dict[str, str] = {}
+    for name, arm in study.arms.items():
+        try:
+            of_arm = compose("train", [*study.base, *arm.overrides, *overrides, f"study={study.name}", f"arm={name}"])
+        except FigleafError as error:
+            raise FigleafError(f"study {study.name}, arm {name}: {error}") from error
+        for seed in study.seeds_of(name):
+            trial = Trial(name, seed, replace(of_arm, seed=seed))
+            twin = seen.setdefault(fingerprint(trial.config, ""), trial.name)
+            if twin != trial.name:
+                raise FigleafError(f"study {study.name}: {twin} and {trial.name} have the same configuration")
+            trials.append(trial)
+    return trials
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the status of a trial is read from.
+
+    `runs`, newest first, are the tracker's. `data_hash` gives the hash of the data a configuration would read today;
+    without it (None) a run's own data is taken to be unchanged. `is_locked` says whether a process works in a run
+    folder; `runs_folder` is where those folders are made. `commit` is today's, None outside of a checkout.
+    """
+
+    runs: Sequence[FoundRun]
+    runs_folder: Path
+    is_locked: Callable[[Path], bool]
+    data_hash: Callable[[TrainConfig], str] | None = None
+    commit: str | None = None
+    stale: Stale = Stale.KEEP
+
+
+def plan(trials: Sequence[Trial], known: Knowledge) -> list[Trial]:
+    """The trials with their status. Raises `FigleafError` for runs of another commit when those are refused."""
+    planned = [_planned(trial, known) for trial in trials]
+    if known.stale is Stale.REFUSE:
+        old = [trial for trial in planned if trial.run is not None and _is_of_other_commit(trial.run, known)]
+        if old:
+            raise FigleafError(
+                f"stale=refuse: {len(old)} finished runs are of another commit than {_short(known.commit)}: "
+                f"{', '.join(trial.name for trial in old)}; pass stale=keep to use them or stale=rerun"
+            )
+    return planned
+
+
+def _planned(trial: Trial, known: Knowledge) -> Trial:
+    own = _fingerprints(trial.config, known)
+    try:
+        today = None if known.data_hash is None else fingerprint(trial.config, known.data_hash(trial.config))
+    except FigleafError as error:  # its own trial will say so, too; the others go on
+        return _with(trial, Status.MISSING, note=str(error))
+    matching = [run for run in known.runs if run.tags.get(FINGERPRINT_TAG) in (own if today is None else {today})]
+    finished = [run for run in matching if run.status == "FINISHED"]
+    if known.stale is Stale.RERUN:
+        finished.sort(key=lambda run: _is_of_other_commit(run, known))
+    if finished:
+        return _finished(trial, finished[0], known)
+    folders = [known.runs_folder / today[:12]] if today else []
+    folders += [run.folder for run in matching if run.folder is not None]
+    if any(known.is_locked(folder) for folder in folders) or any(map(_is_alive_elsewhere, matching)):
+        return _with(trial, Status.RUNNING, note="in another process")
+    if matching:
+        status = Status.FAILED if matching[0].status == "FAILED" else Status.INTERRUPTED
+        return _with(trial, status, note=matching[0].tags.get(ERROR_TAG, "") if status is Status.FAILED else "")
+    outdated = [run for run in known.runs if run.status == "FINISHED" and _is_of_trial(run, trial)]
+    if outdated:
+        what = "the data" if outdated[0].tags.get(FINGERPRINT_TAG) in own else "the configuration"
+        return _with(trial, Status.STALE, note=f"{what} changed since run {outdated[0].run_id[:8]}")
+    return _with(trial, Status.MISSING)
+
+
+def _finished(trial: Trial, run: FoundRun, known: Knowledge) -> Trial:
+    if not _is_of_other_commit(run, known):
+        return _with(trial, Status.DONE, run)
+    note = f"at commit {_short(run.tags[COMMIT_TAG])}, now {_short(known.commit)}"
+    if known.stale is Stale.RERUN:
+        return _with(trial, Status.STALE, note=note)
+    return _with(trial, Status.DONE, run, note)
+
+
+def _with(trial: Trial, status: Status, run: FoundRun | None = None, note: str = "") -> Trial:
+    return replace(trial, status=status, run=run, note=note)
+
+
+def _fingerprints(config: TrainConfig, known: Knowledge) -> set[str]:
+    """The configuration's fingerprint with each of the data that runs have read."""
+    return {fingerprint(config, data_hash) for data_hash in {run.tags.get(DATA_HASH_TAG, "") for run in known.runs}}
+
+
+def _is_of_trial(run: FoundRun, trial: Trial) -> bool:
+    tags = (run.tags.get("figleaf.study"), run.tags.get("figleaf.arm"), run.tags.get("figleaf.seed"))
+    return tags == (trial.config.study, trial.arm, str(trial.seed))
+
+
+def _is_of_other_commit(run: FoundRun, known: Knowledge) -> bool:
+    commit = run.tags.get(COMMIT_TAG)
+    return known.commit is not None and commit is not None and commit != known.commit
+
+
+def _is_alive_elsewhere(run: FoundRun) -> bool:
+    """A run on this machine holds a lock that can be seen; of another machine there are only signs of life."""
+    if run.status != "RUNNING" or HEARTBEAT_TAG not in run.tags:
+        return False
+    beat = Beat.parse(run.tags[HEARTBEAT_TAG])
+    return beat.host != socket.gethostname() and not beat.is_dead(_SILENT_S)
+
+
+def _short(commit: str | None) -> str:
+    return (commit or "unknown")[:10]

@@ -1,0 +1,284 @@
+"""From trials to a paper's table: one row an arm, mean ± sd over seeds, and what qualifies each number."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from figleaf.evaluate.statistics import seeds_interval
+from figleaf.study.plan import Trial
+from figleaf.study.spec import Column, Selection, Study
+from figleaf.tracking.find import FoundRun
+
+LEVEL = 0.95
+ABSENT = "-"
+CHOSEN = "†"
+LETTERS = "abcdefghijklmnoprstuvwxyz"  # of the notes; those with a superscript in Unicode, so no q
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A metric over an arm's runs, in the table's units: mean, sample standard deviation, and 95 % intervals.
+
+    `over_seeds` is Student's t of three or more runs. `over_groups` spans the bootstrap intervals of the runs, each
+    over the groups of its test set: it shows the uncertainty of the test set, not that of training. None: undefined.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    sd: float | None
+    over_seeds: tuple[float, float] | None
+    over_groups: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """An arm's trials, boiled down: `stats` by metric key, holding what at least one finished run defines."""
+
+    arm: str
+    done: int
+    planned: int
+    is_selected: bool
+    absent: str  # which trials are not in the numbers, and why; empty when all are
+    stats: dict[str, Stat]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell, and the marks (letters or a dagger) of the notes that qualify it."""
+
+    text: str
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be drawn in any format: plain text, no markup."""
+
+    title: str
+    header: list[str]
+    rows: list[list[Cell]]
+    caption: list[str]  # sentences
+    notes: list[tuple[str, str]]  # mark, text
+
+
+def arm_rows(study: Study, trials: Sequence[Trial]) -> list[ArmRow]:
+    """One row an arm, in the table's order."""
+    by_arm = {arm: [trial for trial in trials if trial.arm == arm] for arm in study.arms}
+    chosen = selected_arm(study, trials)
+    rows = [
+        ArmRow(
+            arm=arm,
+            done=sum(trial.run is not None for trial in members),
+            planned=len(members),
+            is_selected=arm == chosen,
+            absent=_absent(members),
+            stats={
+                column.key: stat
+                for column in study.table.columns
+                if (stat := arm_stat(members, column.key, column.scale)) is not None
+            },
+        )
+        for arm, members in by_arm.items()
+    ]
+    sort = study.table.sort
+    if sort is None:
+        return rows
+    key, sign = sort.removeprefix("-"), -1.0 if sort.startswith("-") else 1.0
+    return sorted(rows, key=lambda row: sign * row.stats[key].mean if key in row.stats else math.inf)
+
+
+def arm_stat(trials: Sequence[Trial], key: str, scale: float = 1.0) -> Stat | None:
+    """The metric `key` over the finished runs among `trials`, or None when none of them defines it."""
+    metrics = [trial.run.metrics for trial in trials if trial.run is not None and key in trial.run.metrics]
+    values = tuple(run[key] * scale for run in metrics)
+    if not values:
+        return None
+    mean, sd, over_seeds = math.fsum(values) / len(values), None, None
+    if len(values) >= 2 and math.isfinite(mean):
+        mean, sd, low, high = seeds_interval(values, LEVEL)
+        over_seeds = (low, high) if len(values) >= 3 else None
+    lows = [run[f"{key}_low"] * scale for run in metrics if f"{key}_low" in run]
+    highs = [run[f"{key}_high"] * scale for run in metrics if f"{key}_high" in run]
+    over_groups = (min(lows), max(highs)) if len(lows) == len(highs) == len(values) else None
+    return Stat(values, mean, sd, over_seeds, over_groups)
+
+
+def selected_arm(study: Study, trials: Sequence[Trial]) -> str | None:
+    """The candidate with the best mean of the selection metric, or None. An arm that lacks a trial is not compared."""
+    means: dict[str, float] = {}
+    for name, arm in study.arms.items():
+        members = [trial for trial in trials if trial.arm == name]
+        stat = arm_stat(members, study.select.key)
+        if arm.candidate and stat is not None and len(stat.values) == len(members):
+            means[name] = stat.mean
+    if not means:
+        return None
+    return (max if study.select.mode == "max" else min)(means, key=lambda name: means[name])
+
+
+def build_table(study: Study, trials: Sequence[Trial], hardware: Sequence[str] = ()) -> Table:
+    """The table of a study. `hardware` describes the machines of its runs for the caption."""
+    rows = arm_rows(study, trials)
+    seeds = {row.done for row in rows if row.done}
+    notes = _Notes(usual_seeds=seeds.pop() if len(seeds) == 1 else None)
+    header = ["Arm"]
+    for column in study.table.columns:
+        header.append(column.label or column.key)
+        header += [f"95 % over {kind}" for kind in column.interval]
+    body = []
+    for row in rows:
+        cells = [_arm_cell(row, notes)]
+        for column in study.table.columns:
+            cells += _cells(row, column, notes)
+        body.append(cells)
+    marked = [(CHOSEN, selection_text(study.select))] if any(row.is_selected for row in rows) else []
+    return Table(
+        title=f"{study.name} ({study.data_note})" if study.data_note else study.name,
+        header=header,
+        rows=body,
+        caption=_caption(study, trials, rows, hardware),
+        notes=marked + notes.listed(),
+    )
+
+
+def selection_text(select: Selection) -> str:
+    """How the selected arm was chosen."""
+    return f"selected: the {'highest' if select.mode == 'max' else 'lowest'} mean of {select.key}"
+
+
+@dataclass
+class _Notes:
+    """Footnotes in order of first use; the same words share a letter.
+
+    What follows from the number of seeds is in the caption, and no note, where all arms have the `usual_seeds`.
+    """
+
+    usual_seeds: int | None
+    texts: list[str] = field(default_factory=list)
+
+    def mark(self, text: str) -> str:
+        if text not in self.texts:
+            self.texts.append(text)
+        return self._letter(self.texts.index(text))
+
+    def listed(self) -> list[tuple[str, str]]:
+        return [(self._letter(i), text) for i, text in enumerate(self.texts)]
+
+    def few_seeds(self, seeds: int) -> tuple[str, ...]:
+        """The mark of a cell that rests on so few seeds that something is missing in it."""
+        return (self.mark(_FEW[seeds]),) if seeds in _FEW and seeds != self.usual_seeds else ()
+
+    @staticmethod
+    def _letter(index: int) -> str:
+        repeats, letter = divmod(index, len(LETTERS))
+        return LETTERS[letter] * (repeats + 1)
+
+
+def _arm_cell(row: ArmRow, notes: _Notes) -> Cell:
+    marks: tuple[str, ...] = (CHOSEN,) if row.is_selected else ()
+    if row.absent:
+        marks += (notes.mark(f"{row.done} of {row.planned} trials: {row.absent}"),)
+    return Cell(row.arm, marks)
+
+
+def _cells(row: ArmRow, column: Column, notes: _Notes) -> list[Cell]:
+    """The value of a column and its intervals."""
+    stat = row.stats.get(column.key)
+    if stat is None:
+        why = f"{row.done} of {row.planned} trials: {row.absent}" if not row.done else "not defined for these runs"
+        return [Cell(ABSENT, (notes.mark(why),))] * (1 + len(column.interval))
+    marks = []
+    if len(stat.values) < row.done:
+        marks.append(notes.mark(f"defined in {len(stat.values)} of {row.done} runs"))
+    if column.per == "seeds":
+        marks += notes.few_seeds(len(stat.values))
+    if not math.isfinite(stat.mean):
+        marks.append(notes.mark(_INFINITE))
+    if column.per == "arm" and len(set(stat.values)) > 1:
+        marks.append(notes.mark("the mean of runs that differ"))
+    text = format(stat.mean, column.format)
+    if column.per == "seeds" and stat.sd is not None:
+        text += f" ± {format(stat.sd, column.format)}"
+    return [Cell(text, tuple(marks)), *(_interval_cell(stat, column, kind, notes) for kind in column.interval)]
+
+
+_FEW = {
+    1: "one seed: no spread and no interval over seeds",
+    2: "two seeds: ± is the standard deviation of two values; an interval over seeds takes three",
+}
+_INFINITE = "infinite in one run or more: no spread"
+
+
+def _interval_cell(stat: Stat, column: Column, kind: str, notes: _Notes) -> Cell:
+    bounds = stat.over_seeds if kind == "seeds" else stat.over_groups
+    if bounds is not None:
+        return Cell(f"[{format(bounds[0], column.format)}, {format(bounds[1], column.format)}]")
+    marks: tuple[str, ...]
+    if kind == "groups":
+        marks = (notes.mark("the runs were evaluated without a bootstrap of this metric"),)
+    else:
+        marks = notes.few_seeds(len(stat.values)) if len(stat.values) in _FEW else (notes.mark(_INFINITE),)
+    return Cell(ABSENT, marks)
+
+
+def _absent(trials: Sequence[Trial]) -> str:
+    """The trials of an arm that are not in its numbers, with the reason, in words."""
+    reasons = []
+    for trial in trials:
+        if trial.run is None:
+            reasons.append(f"seed {trial.seed} {trial.status}" + (f" ({trial.note})" if trial.note else ""))
+    return "; ".join(reasons)
+
+
+def _caption(study: Study, trials: Sequence[Trial], rows: Sequence[ArmRow], hardware: Sequence[str]) -> list[str]:
+    done = [(trial.arm, trial.run) for trial in trials if trial.run is not None]
+    kinds = {kind for column in study.table.columns for kind in column.interval}
+    sentences = []
+    counts = sorted({row.done for row in rows if row.done})
+    if counts == [1]:
+        sentences.append("One seed an arm: no spread.")
+    elif counts:
+        seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+        sentences.append(f"Mean ± sample standard deviation over {seeds}.")
+    if "seeds" in kinds:
+        enough = not counts or counts[-1] >= 3
+        over_seeds = "Over seeds: 95 % Student's t interval of the mean."
+        sentences.append(over_seeds if enough else "An interval over seeds takes three of them.")
+    if "groups" in kinds:
+        sentences.append(
+            "Over groups: the span of the runs' 95 % bootstrap intervals, each over the groups of the test set."
+        )
+    sentences += _test_sets(done)
+    commits = sorted({_commit(run) for _, run in done})
+    if commits:
+        sentences.append(f"Commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}.")
+    if hardware:
+        sentences.append(f"Hardware: {'; '.join(hardware)}.")
+    sentences.append("Differences between arms are not tested here, so nothing is set in bold.")
+    return sentences
+
+
+def _test_sets(runs: Sequence[tuple[str, FoundRun]]) -> list[str]:
+    """What was tested on: one sentence, or one for each of the test sets when arms differ in it."""
+    arms_of: dict[str, list[str]] = {}
+    for arm, run in runs:
+        metrics, tags = run.metrics, run.tags
+        if "test/n" not in metrics:
+            continue
+        words = f"{metrics['test/n']:.0f} images in {metrics.get('test/n_groups', math.nan):.0f} groups"
+        if "test/prevalence" in metrics:
+            words += f", prevalence {metrics['test/prevalence']:.3f}"
+        if metrics.get("test/n_errors", 0):
+            words += f", {metrics['test/n_errors']:.0f} without a score"
+        words += f" ({tags.get('figleaf.data_name', 'data')}, data hash {tags.get('figleaf.data_hash', '?')[:12]})"
+        arms = arms_of.setdefault(words, [])
+        if arm not in arms:
+            arms.append(arm)
+    if len(arms_of) == 1:
+        return [f"Test set: {words}." for words in arms_of]
+    return [f"Test set of {', '.join(arms)}: {words}." for words, arms in arms_of.items()]
+
+
+def _commit(run: FoundRun) -> str:
+    changed = " with changes" if run.tags.get("figleaf.git_dirty", "false").lower() == "true" else ""
+    return run.tags.get("figleaf.git_commit", "unknown")[:10] + changed
