@@ -263,7 +263,7 @@ def _replay(stage: nn.Module) -> Iterator[None]:
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:
-    assert layer.bias is not None  # noqa: S101 - every convolution here has one
+    assert layer.bias is not None  # every convolution here has one
     return layer.bias
 
 

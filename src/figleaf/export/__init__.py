@@ -1,0 +1,1 @@
+"""The best checkpoint, in the formats where it is used."""

@@ -1,0 +1,226 @@
+"""The model card: what the network is, what was measured on what, what was not, and what it is for."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from figleaf import __version__
+from figleaf.data.decode import RESIZE_RULE
+from figleaf.export.facts import ModelFacts
+from figleaf.export.parity import Parity
+from figleaf.vgg.cost import gmacs, megabytes, parameters
+from figleaf.vgg.network import VGG
+
+# In the order of the card, with what a reader calls them; metrics beside these are left to the tracker.
+METRICS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "fpr": "false positive rate",
+    "recall_at_1fpr": "recall at 1 % FPR",
+    "recall_at_5fpr": "recall at 5 % FPR",
+    "fpr_at_95recall": "FPR at 95 % recall",
+    "precision_at_1pct": "precision at 1 % prevalence",
+    "precision_at_0.1pct": "precision at 0.1 % prevalence",
+    "ece": "calibration error (ECE)",
+    "brier": "Brier score",
+    "nll": "negative log-likelihood",
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+}
+COUNTS = {"n": "pictures", "n_groups": "groups", "n_errors": "unreadable files", "prevalence": "share of unsafe"}
+
+NOT_MEASURED = (
+    "pictures of another kind than the data named above: drawings, screenshots, video frames, generated pictures",
+    "differences between people: skin tone, age, gender, body shape, disability, dress",
+    "pictures changed on purpose to deceive it, and recompressed, cropped, recoloured or watermarked copies",
+    "agreement with any platform's policy or any country's law",
+)
+
+
+def model_card(net: VGG, facts: ModelFacts, parity: Mapping[str, Parity], files: Iterable[str]) -> str:
+    """The card as Markdown. `parity`: by format, how far each file is from the checkpoint; `files`: their names.
+
+    Names that come from data are escaped. When the data are a proxy, every number says so.
+    """
+    sections = (
+        _head(net, facts),
+        _use(facts),
+        _measured(facts),
+        _slices(facts),
+        ["## What was not measured", "", *(f"- {item};" for item in NOT_MEASURED[:-1]), f"- {NOT_MEASURED[-1]}."],
+        _input(net, facts, files),
+        _parity(parity),
+        _provenance(facts),
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """`text` on one line so that Markdown shows it as it is: it makes no link, tag, emphasis, code or table border."""
+    # Only printable characters: a name must not end the line or turn the direction of writing.
+    line = "".join(character if character.isprintable() else " " for character in text)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_{}\[\]|~:@])", r"\\\1", line)
+    return re.sub(r"(?i)\bwww\.", r"www\.", line)  # some renderers make links of bare host names
+
+
+def _head(net: VGG, facts: ModelFacts) -> list[str]:
+    norm = " with batch norm" if net.batch_norm else ""
+    head = "fully connected" if net.head == "fc" else "global average pooling"
+    unsafe = ", ".join(map(escape, facts.unsafe)) or "none"
+    return [
+        f"# Model card: {escape(facts.name)}",
+        "",
+        f"A VGG{net.depth}{norm}, {net.width:g} times the published width, {head} head, for pictures of "
+        f"{net.input_size} x {net.input_size}: {parameters(net):,} parameters, {gmacs(net):.3f} GMACs a picture, "
+        f"{megabytes(net):.1f} MB of weights.",
+        "",
+        f"It tells apart: {', '.join(map(escape, facts.classes))}. Unsafe among them: {unsafe}.",
+        "",
+        f"Licence of the weights: {escape(facts.licence) or 'not stated. They come from the data named below'}.",
+    ]
+
+
+def _use(facts: ModelFacts) -> list[str]:
+    lines = [
+        "## Intended use",
+        "",
+        "Research on image classifiers, and sorting pictures for review by people who can overrule it. It is not made "
+        "to decide alone about anybody's pictures or account, and not to find illegal material, which needs the "
+        "specialised services that exist for it.",
+    ]
+    if facts.is_proxy:
+        lines += [
+            "",
+            f"**The data, {escape(facts.data_name)}, stand in for the subject. No number on this card says anything "
+            "about NSFW accuracy.**",
+        ]
+    return lines
+
+
+def _measured(facts: ModelFacts) -> list[str]:
+    splits = [split for split in ("val", "test") if any(key.startswith(f"{split}/") for key in facts.metrics)]
+    if not splits:
+        return ["## What was measured", "", "Nothing is recorded with this run."]
+    chosen = "the largest logit decides; no threshold was chosen"
+    if facts.threshold is not None:
+        chosen = (
+            f"a picture is flagged from a score of {facts.threshold:.6g}, chosen by "
+            f"{escape(facts.threshold_rule)} of {_on(facts)} and then frozen"
+        )
+    rows = []
+    for key, name in {**COUNTS, **METRICS}.items():
+        cells = [_cell(facts, f"{split}/{key}", count=key in COUNTS) for split in splits]
+        if any(cells):
+            rows.append([name, *cells])
+    intervals = any(key.endswith("_low") for key in facts.metrics)
+    return [
+        "## What was measured",
+        "",
+        f"On {_on(facts)}, by the best checkpoint of the run; {chosen}."
+        + (" In brackets: 95 % intervals by bootstrap over groups." if intervals else "")
+        + (" The numbers of val are those the checkpoint and the threshold were chosen by." if "val" in splits else ""),
+        "",
+        *_table(["", *(f"{split}, {_on(facts)}" for split in splits)], rows),
+    ]
+
+
+def _slices(facts: ModelFacts) -> list[str]:
+    rows = []
+    for key, value in sorted(facts.metrics.items()):
+        if match := re.fullmatch(r"test/slice/(.+)/auroc", key):
+            count = facts.metrics.get(f"test/slice/{match[1]}/n")
+            rows.append([escape(match[1]), "" if count is None else f"{count:,.0f}", _value(facts, value)])
+    if not rows:
+        return []
+    return [
+        "## By kind of picture",
+        "",
+        "Only kinds that hold safe and unsafe pictures; in the others there is nothing to tell apart.",
+        "",
+        *_table(["slice", "pictures", f"AUROC, test, {_on(facts)}"], rows),
+    ]
+
+
+def _input(net: VGG, facts: ModelFacts, files: Iterable[str]) -> list[str]:
+    score = " + ".join(f"P({escape(name)})" for name in facts.unsafe)
+    return [
+        "## Input and output",
+        "",
+        f"In: RGB, uint8, (N, 3, {net.input_size}, {net.input_size}); the normalisation is inside. Pictures are turned "
+        "by their EXIF tag, transparency goes onto white, colour profiles are ignored, and the whole picture is "
+        f"squashed to the square by antialiased bilinear interpolation (`{RESIZE_RULE}`). Another resize moves the "
+        "scores.",
+        "",
+        f"Out: logits (N, {len(facts.classes)}), in the order given above."
+        + (f" Their softmax gives the score: {score}." if score else ""),
+        "",
+        f"Files: {', '.join(f'`{name}`' for name in files)}; their hashes are in `SHA256SUMS`.",
+    ]
+
+
+def _parity(parity: Mapping[str, Parity]) -> list[str]:
+    rows = [
+        [
+            name,
+            f"{found.images:,}",
+            f"{found.max_logit_diff:.1e}",
+            "" if found.max_score_diff is None else f"{found.max_score_diff:.1e}",
+            str(found.decisions_changed),
+        ]
+        for name, found in parity.items()
+    ]
+    heads = ["file", "pictures", "greatest difference of a logit", "of a score", "decisions changed"]
+    return ["## The files against the checkpoint", "", *_table(heads, rows)]
+
+
+def _provenance(facts: ModelFacts) -> list[str]:
+    commit = escape(facts.git_commit) or "unknown"
+    lines = [
+        "## Where it comes from",
+        "",
+        f"- run: {escape(facts.run_id)}",
+        f"- data: {_on(facts)}, hash {escape(facts.data_hash)}",
+        f"- code: commit {commit}{', with uncommitted changes' if facts.git_dirty else ''}",
+        f"- exported by figleaf {__version__}",
+    ]
+    if facts.settings:
+        rows = [[escape(key), escape(str(value))] for key, value in _flat(facts.settings)]
+        lines += ["", *_table(["setting", "value"], rows)]
+    return lines
+
+
+def _on(facts: ModelFacts) -> str:
+    return escape(facts.data_name)
+
+
+def _cell(facts: ModelFacts, key: str, *, count: bool) -> str:
+    if key not in facts.metrics:
+        return ""
+    value = facts.metrics[key]
+    if count:
+        return f"{value:.3f}" if key.endswith("prevalence") else f"{value:,.0f}"
+    low, high = facts.metrics.get(f"{key}_low"), facts.metrics.get(f"{key}_high")
+    interval = "" if low is None or high is None else f" [{low:.4f}, {high:.4f}]"
+    return _value(facts, value, interval)
+
+
+def _value(facts: ModelFacts, value: float, interval: str = "") -> str:
+    return f"{value:.4f}{interval}" + (" (proxy)" if facts.is_proxy else "")
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
