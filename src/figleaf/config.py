@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from figleaf.errors import FigleafError
+from figleaf.files import sha256_file
 
 Config = TypeVar("Config")
 
@@ -183,6 +184,8 @@ class ExportConfig:
     out: str | None = None  # default: ./export/<run name>
     tolerance: float = field(default=1e-3, metadata=_at_least(0))  # greatest logit difference allowed
     parity_images: int = field(default=64, metadata=_at_least(1))
+    images: str | None = None  # compare on the pictures in this folder instead of the run's own
+    licence: str = ""  # what the weights may be used under, for the model card
 
 
 ROOTS: Mapping[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
@@ -225,6 +228,28 @@ def compose(root: str = "train", overrides: Sequence[str] = ()) -> Any:
     except (HydraException, OmegaConfBaseException) as error:
         raise FigleafError(_explain(error, root)) from error
     return from_dict(typing.cast(dict[str, Any], values), ROOTS[root])
+
+
+def choices(schema: type) -> dict[str, list[str]]:
+    """The presets of each group of `schema`: the names of the files in `conf/<group>/`."""
+    groups = [f.name for f in dataclasses.fields(schema) if (conf_dir() / f.name).is_dir()]
+    return {group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml")) for group in groups}
+
+
+def keys_with_defaults(schema: type, prefix: str = "") -> dict[str, str]:
+    """Every key of `schema`, groups spelled out, and the default that holds when no preset says otherwise."""
+    hints, found = typing.get_type_hints(schema), dict[str, str]()
+    for f in dataclasses.fields(schema):
+        hint = hints[f.name]
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            found |= keys_with_defaults(hint, f"{prefix}{f.name}.")
+        else:
+            value = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+            shown = "REQUIRED" if value is dataclasses.MISSING else "null" if value is None else str(value)
+            rule = f.metadata.get("rule")
+            note = f"   ({rule.expected})" if rule is not None else ""
+            found[f"{prefix}{f.name}"] = (shown.lower() if isinstance(value, bool) else shown) + note
+    return found
 
 
 def expand_grid(overrides: Sequence[str]) -> list[list[str]]:
@@ -286,6 +311,9 @@ def fingerprint(config: TrainConfig, data_hash: str) -> str:
     values["trainer"] = {k: v for k, v in values["trainer"].items() if k not in _INCIDENTAL_TRAINER}
     # Where the manifest lies is no part of the result: what it says and holds is in the data hash.
     values["data"] = {k: v for k, v in values["data"].items() if k not in {"manifest", "cache_gb"}}
+    weights = Path(config.model.weights).expanduser()
+    if weights.is_file():  # its content, wherever it lies
+        values["model"] = {**values["model"], "weights": sha256_file(weights)}
     canonical = json.dumps({"config": values, "data": data_hash}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -18,7 +18,7 @@ Batch = dict[str, torch.Tensor]
 Draw = tuple[int, int]
 
 
-class TrainingSamples(Dataset[Batch]):
+class TrainingSamples(Dataset[NDArray[np.uint8]]):
     """Augmented training pictures: a sample is a function of (seed, epoch, position) and of nothing else.
 
     `pixels` uint8 (N, H, W, 3), usually memory-mapped; `rows` (n,) the usable ones; `labels` int64 (N,).
@@ -55,7 +55,8 @@ def make_batch(images: torch.Tensor, labels: NDArray[np.int64], rows: IntArray) 
     return {"image": images, "label": torch.from_numpy(labels), "index": torch.from_numpy(np.ascontiguousarray(rows))}
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
+    """`TrainingSamples.__getitems__` has collated already."""
     return batch
 
 
@@ -122,4 +123,4 @@ class EvaluationLoader:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.rows), self.batch_size):
             rows = self.rows[start : start + self.batch_size]
-            yield make_batch(image_batch(self.pixels[rows]), self.labels[rows], rows)
+            yield make_batch(image_batch(list(self.pixels[rows])), self.labels[rows], rows)

@@ -44,7 +44,7 @@ class AtomicCheckpoints(CheckpointIO):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a training checkpoint, on the CPU. Raises `FigleafError` when it is not one of ours."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise FigleafError(f"resume={path}: no such checkpoint") from error
     except Exception as error:
@@ -110,7 +110,9 @@ class MetricRows(Callback):
         total, count = _summed_over_ranks(self.sums).tolist()
         self.sums.zero_()
         row = {f"epoch/{key}": value for key, value in pl_module.validation.items()}
-        self.record({"epoch/index": trainer.current_epoch, "epoch/train_loss": total / count, **row}, trainer.global_step)
+        self.record(
+            {"epoch/index": trainer.current_epoch, "epoch/train_loss": total / count, **row}, trainer.global_step
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch's sums over all ranks, and the clock."""
@@ -130,7 +132,9 @@ class BestWeights(Callback):
     `save(network)` is called on rank 0. Ties of the monitor, common on small validation sets, go to the lower loss.
     """
 
-    def __init__(self, save: Callable[[torch.nn.Module], None], *, patience: int, plateau: tuple[float, int, int] | None):
+    def __init__(
+        self, save: Callable[[torch.nn.Module], None], *, patience: int, plateau: tuple[float, int, int] | None
+    ):
         self.save, self.patience, self.plateau = save, patience, plateau
         self.best: tuple[float, float] | None = None
         self.best_epoch = -1

@@ -191,7 +191,7 @@ def _run_rank(values: dict[str, Any], environment: dict[str, str], log: Path | N
 def _end_with_parent() -> None:
     """End this process when the one that started it is gone, even by SIGKILL; first in a way that tells the tracker."""
     parent = parent_process()
-    assert parent is not None  # noqa: S101 -- for the type checker: this is a child
+    assert parent is not None
     wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_S)

@@ -40,7 +40,7 @@ class Classifier(pl.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.average: AveragedModel | None = None
         if settings.ema_decay:
-            average = get_ema_multi_avg_fn(settings.ema_decay)
+            average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         self.plateau_scale = 1.0  # the plateau schedule's share of the peak learning rate
         self.validation: dict[str, float] = {}  # what the last validation found
@@ -54,23 +54,23 @@ class Classifier(pl.LightningModule):
     @property
     def selected(self) -> VGG:
         """The network that is validated and kept: the weight average when there is one."""
-        return self.network if self.average is None else self.average.module
+        selected = self.network if self.average is None else self.average.module
+        assert isinstance(selected, VGG)
+        return selected
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD or AdamW over the parameters that learn; weight decay on all of them, as in the VGG paper."""
         s = self.settings
-        parts = {1.0: self.network.features, s.head_lr_factor: self.network.classifier}
-        if s.head_lr_factor == 1.0:
-            parts = {1.0: self.network}
+        parts = ((self.network.features, 1.0), (self.network.classifier, s.head_lr_factor))
         groups = [
             {"params": learning, "lr_factor": factor}
-            for factor, part in parts.items()
+            for part, factor in parts
             if (learning := [p for p in part.parameters() if p.requires_grad])
         ]
-        shared = {"lr": self.peak_lr, "weight_decay": s.weight_decay}
         if s.name == "adamw":
-            return torch.optim.AdamW(groups, betas=(s.momentum, 0.999), **shared)
-        return torch.optim.SGD(groups, momentum=s.momentum, nesterov=s.nesterov and s.momentum > 0, **shared)
+            return torch.optim.AdamW(groups, self.peak_lr, betas=(s.momentum, 0.999), weight_decay=s.weight_decay)
+        nesterov = s.nesterov and s.momentum > 0
+        return torch.optim.SGD(groups, self.peak_lr, s.momentum, weight_decay=s.weight_decay, nesterov=nesterov)
 
     @property
     def peak_lr(self) -> float:
@@ -116,7 +116,7 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Loss, accuracy, top-5 and AUROC over every validation sample of every rank, each counted once."""
-        index, label, logits = gathered(self._seen)
+        _, label, logits = gathered(self._seen)
         self._seen.clear()
         metrics = {
             "val_loss": F.cross_entropy(logits.double(), label).item(),

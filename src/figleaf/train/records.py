@@ -54,20 +54,25 @@ class TrackedRecorder(Recorder):
         self.run, self.folder, self.run_id = run, folder, run.run_id
 
     def start_at(self, journal_offset: int) -> None:
+        """Cut the journal back to the checkpoint."""
         self.run.journal.truncate(journal_offset)
 
     def record(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write a row to the journal."""
         self.run.journal.append(metrics, step)
 
     def offset(self) -> int:
+        """Bytes in the journal."""
         return self.run.journal.offset
 
     def commit(self, offset: int) -> None:
+        """Let the journal's rows before `offset` go to the tracker."""
         self.run.journal.commit(offset)
 
     def finish(
         self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
     ) -> None:
+        """Write the final rows; keep predictions, weights, figures and the slices' table with the run."""
         run, folder = self.run, self.folder
         run.journal.append(metrics, step)
         run.log_artifact(predictions.save(folder.predictions))
@@ -76,7 +81,9 @@ class TrackedRecorder(Recorder):
         if test.has_both_labels:
             save_figure(roc_pr(test, threshold), figures / "roc_pr.png")
             save_figure(reliability(test), figures / "reliability.png")
-        save_figure(learning_curves(pd.DataFrame(run.journal.rows(), columns=Row._fields)), figures / "learning_curves.png")
+        save_figure(
+            learning_curves(pd.DataFrame(run.journal.rows(), columns=Row._fields)), figures / "learning_curves.png"
+        )
         run.log_artifact(figures)
         if len(test):
             table = slice_table(test, threshold).to_csv(index=False)
@@ -121,7 +128,7 @@ def open_recorder(
     )
     with tracked as run:
         run.log_artifact(write_text(folder.path / "config.yaml", to_yaml(config)))
-        write_text(folder.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+        run.log_artifact(write_text(folder.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n"))
         run.log_artifact(write_text(folder.path / "environment.txt", environment()))
         run.log_artifact(write_text(folder.path / "hardware.json", json.dumps(hardware(), indent=2) + "\n"))
         if git["diff"]:

@@ -3,27 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pytorch_lightning as pl
 import torch
 
 from figleaf.config import TrainConfig, fingerprint, home
 from figleaf.data.loader import EpochLoader, EvaluationLoader, TrainingSamples
-from figleaf.data.sampler import BatchPlan, plan_batches, shard
-from figleaf.data.splits import class_weights
+from figleaf.data.sampler import shard
+from figleaf.train.build import keep_best, make_module, make_plan, plateau
 from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
 from figleaf.train.folder import RunFolder, choose_folder
 from figleaf.train.inputs import Inputs, load_inputs
 from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, predict_splits
-from figleaf.train.module import Classifier
 from figleaf.train.ranks import process_group, require_equal_fingerprints, share
 from figleaf.train.records import Recorder, open_recorder
 from figleaf.train.trainer import make_trainer
-from figleaf.vgg.network import VGG, freeze
 from figleaf.vgg.scorer import TorchScorer
-from figleaf.vgg.weights import initialise, save
 
 
 @dataclass(frozen=True)
@@ -39,8 +33,8 @@ class TrainResult:
 def train(config: TrainConfig, announce: Callable[[Path], None] = lambda folder: None) -> TrainResult:
     """Train, measure and track one run; on ranks above 0 the result is the same and nothing is written.
 
-    `announce` is told the run folder as soon as it is known. Goes on where an interrupted run of the same configuration and data stopped. Raises `FigleafError` for what the user
-    can mend; every other exception leaves a run marked FAILED.
+    `announce` is told the run folder as soon as it is known. Goes on where an interrupted run of the same configuration
+    and data stopped. Raises `FigleafError` for what the user can mend; any other exception leaves a run marked FAILED.
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -67,22 +61,14 @@ def _run(
     checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint else None
     recorder.start_at(checkpoint["journal_offset"] if checkpoint else 0)
     rows = inputs.rows("train")
-    plan = plan_batches(
-        len(rows),
-        batch_size=config.optimizer.batch_size,
-        seed=config.seed,
-        rank=rank,
-        world_size=world_size,
-        max_device_batch=config.trainer.max_device_batch,
-        weights=_sample_weights(inputs, rows) if config.data.balance == "sampler" else None,
-    )
+    plan = make_plan(config, inputs, rows, rank, world_size)
     module = make_module(config, inputs, rows, plan)
     clock = MetricRows(recorder.record, config.trainer.log_every_steps)
     if checkpoint is None or not checkpoint["finished"]:
         best = BestWeights(
-            lambda net: _keep(net, folder, inputs, config),
+            lambda net: keep_best(net, folder, inputs, config),
             patience=config.trainer.early_stopping,
-            plateau=_plateau(config),
+            plateau=plateau(config),
         )
         durable = DurableCheckpoint(
             folder.last, seconds=config.trainer.checkpoint_seconds, offset=recorder.offset, commit=recorder.commit
@@ -110,60 +96,3 @@ def _run(
     clocks = clock_metrics(scorer.net, finished_steps * plan.batch_size, clock.train_seconds)
     recorder.finish(found | dict(clocks), finished_steps, predictions, threshold)
     return found | dict(clocks)
-
-
-def make_module(config: TrainConfig, inputs: Inputs, rows: np.ndarray[Any, Any], plan: BatchPlan) -> Classifier:
-    """The classifier with its initial weights: a function of the seed and the configuration."""
-    pl.seed_everything(config.seed, verbose=False)
-    manifest, m = inputs.manifest, config.model
-    net = VGG(
-        depth=m.depth,
-        batch_norm=m.batch_norm,
-        width=m.width,
-        head=m.head,  # type: ignore[arg-type]  # the configuration allows these two
-        dropout=m.dropout,
-        classes=len(manifest.classes),
-        input_size=m.input_size,
-        checkpoint_activations=m.checkpoint_activations,
-        adaptive_pool=m.adaptive_pool,
-    )
-    initialise(net, m.weights)
-    freeze(net, m.frozen_stages)
-    if config.trainer.channels_last:
-        net = net.to(memory_format=torch.channels_last)
-    weights = None
-    if config.data.balance == "class_weights":
-        weights = torch.tensor(class_weights(manifest.labels[rows], len(manifest.classes)), dtype=torch.float32)
-    return Classifier(
-        net,
-        config.optimizer,
-        total_steps=config.trainer.max_steps or plan.steps_per_epoch * config.trainer.epochs,
-        unsafe=[manifest.classes.index(name) for name in manifest.unsafe],
-        seed=config.seed,
-        class_weights=weights,
-    )
-
-
-def _sample_weights(inputs: Inputs, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    labels = inputs.manifest.labels[rows]
-    return class_weights(labels, len(inputs.manifest.classes))[labels]
-
-
-def _plateau(config: TrainConfig) -> tuple[float, int, int] | None:
-    o = config.optimizer
-    return (o.plateau_factor, o.plateau_patience, o.plateau_drops) if o.schedule == "plateau" else None
-
-
-def _keep(net: torch.nn.Module, folder: RunFolder, inputs: Inputs, config: TrainConfig) -> None:
-    """Write the best weights with what it takes to use them."""
-    assert isinstance(net, VGG)
-    facts = {
-        "classes": list(inputs.manifest.classes),
-        "unsafe": list(inputs.manifest.unsafe),
-        "data_name": inputs.manifest.name,
-        "data_hash": inputs.data_hash,
-        "study": config.study,
-        "arm": config.arm,
-        "seed": config.seed,
-    }
-    save(net, folder.best, facts)

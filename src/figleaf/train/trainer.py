@@ -15,7 +15,12 @@ from figleaf.errors import FigleafError
 from figleaf.train.callbacks import AtomicCheckpoints
 
 # Lightning announces devices and asks for more workers at every start; what matters is said by us.
-_NOISE = (".*does not have many workers.*", ".*num_workers.*", ".*GPU available but not used.*", ".*log_every_n_steps.*")
+_NOISE = (
+    ".*does not have many workers.*",
+    ".*num_workers.*",
+    ".*GPU available but not used.*",
+    ".*log_every_n_steps.*",
+)
 
 
 def make_trainer(config: TrainConfig, plan: BatchPlan, callbacks: list[Callback]) -> pl.Trainer:

@@ -1,0 +1,84 @@
+"""The command line: `figleaf COMMAND [key=value | PATH ...]`. A command's module is imported when it runs."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from figleaf import __version__
+from figleaf.errors import FigleafError
+
+EXAMPLES = """\
+examples:
+  figleaf train data=digits model=debug trainer.epochs=2     a run that takes seconds
+  figleaf train model=vgg19_bn_small augment=pca seed=3      one run; every key of conf/ can be set
+  figleaf train -m model.dropout=0,0.5 seed=1,2              a small grid, one run after the other
+  figleaf study run demo                                     run what is missing of experiments/demo
+  figleaf study table demo                                   its table
+  figleaf data index my_images --out my_images/manifest.csv  a manifest of your own images
+  figleaf train data=manifest data.manifest=my_images/manifest.csv
+  figleaf evaluate run=latest data=manifest data.manifest=my_images/manifest.csv
+  figleaf export run=best:demo format=[safetensors,onnx]
+  figleaf ui                                                 compare runs in the MLflow pages
+
+RUN is a run id, a unique start of one, a run name, latest, or best:<study>[:<arm>].
+FIGLEAF_HOME (default ./runs) holds the tracking database, artifacts, caches and run folders.
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its module in `figleaf.commands`, and what `figleaf --help` says of it."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "train": Command("train", "train, measure and track one run"),
+    "study": Command("study", "run a study's missing trials; show its status or table"),
+    "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
+    "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
+    "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
+    "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
+    "ui": Command("ui", "the MLflow pages of the project's store"),
+    "check-gpu": Command("check_gpu", "what works on this machine's CUDA devices, as one JSON report"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; exit code 0, 1 for a failure that was reported, 2 for a mistake that is named."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="figleaf",
+        description="A laboratory for SFW/NSFW image classifiers.",
+        epilog="commands:\n"
+        + "".join(f"  {name:<10} {command.summary}\n" for name, command in COMMANDS.items())
+        + f"\n`figleaf COMMAND --help` tells more.\n\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="figleaf COMMAND [key=value | PATH ...]",
+    )
+    parser.add_argument("--version", action="version", version=f"figleaf {__version__}")
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=argparse.SUPPRESS)
+    if not arguments:
+        parser.print_help()
+        return 2
+    command = COMMANDS[parser.parse_args(arguments[:1]).command]
+    module = importlib.import_module(f"figleaf.commands.{command.module}")
+    try:
+        return int(module.main(arguments[1:]))
+    except FigleafError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader, `head` for instance, has what it wanted.
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One module a command of the command line: it reads the arguments, calls the rooms and prints."""

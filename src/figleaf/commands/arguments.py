@@ -1,0 +1,43 @@
+"""What the commands' arguments have in common."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from figleaf.config import ROOTS, choices, keys_with_defaults
+
+
+def parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser whose help keeps its line breaks."""
+    return argparse.ArgumentParser(
+        prog=f"figleaf {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def with_overrides(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser that takes `key=value ...` for `conf/<command>.yaml`, and `--print-config`.
+
+    Its help lists the presets of each group and every key with its default.
+    """
+    presets = "".join(f"  {group}={{{','.join(names)}}}\n" for group, names in choices(ROOTS[command]).items())
+    keys = "".join(f"  {key}={default}\n" for key, default in keys_with_defaults(ROOTS[command]).items())
+    known = parser(
+        command, description, f"{epilog}\npresets (files of conf/):\n{presets}\nkeys:\n{keys}".replace("%", "%%")
+    )
+    known.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the configuration")
+    known.add_argument("--print-config", action="store_true", help="print the resolved configuration as JSON and stop")
+    return known
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output, indented where a person reads it, else on one line."""
+    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal; standard output stays clean."""
+    print(text, file=sys.stderr, flush=True)

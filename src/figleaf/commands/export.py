@@ -1,0 +1,83 @@
+"""`figleaf export`: the best checkpoint of a run as files to use elsewhere, each compared with it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from figleaf.commands.arguments import print_json, say, with_overrides
+from figleaf.config import DataConfig, ExportConfig, compose, from_dict, home, to_dict
+from figleaf.errors import FigleafError
+
+EPILOG = """\
+Writes model.safetensors, model.onnx (preprocessing inside, any batch size), model.json, parity.json, MODEL_CARD.md and
+SHA256SUMS. Every file must give the checkpoint's logits on real pictures of the run's test split, from the encoded
+file on, within `tolerance`.
+
+examples:
+  figleaf export run=best:demo
+  figleaf export run=latest format=[onnx] out=my_model images=some/folder
+"""
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Export."""
+    parser = with_overrides("export", "The best checkpoint of a run, as files to use elsewhere.", EPILOG)
+    options = parser.parse_args(arguments)
+    config: ExportConfig = compose("export", options.overrides)
+    if options.print_config:
+        print_json(to_dict(config))
+        return 0
+    import json
+
+    from figleaf.export.bundle import export_bundle
+    from figleaf.export.facts import ModelFacts
+    from figleaf.tracking.find import find_run
+    from figleaf.tracking.store import open_store
+    from figleaf.vgg.weights import load
+
+    run = find_run(open_store(config.tracking.uri, home()), config.run)
+    net, metadata = load(run.artifact("model/best.safetensors"))
+    settings = json.loads(run.artifact("config.json").read_text(encoding="utf-8"))
+    facts = ModelFacts(
+        name=run.name,
+        run_id=run.run_id,
+        classes=tuple(metadata["classes"]),
+        unsafe=tuple(metadata["unsafe"]),
+        data_name=metadata["data_name"],
+        data_hash=metadata["data_hash"],
+        threshold=run.metrics.get("val/threshold"),
+        metrics=run.metrics,
+        settings=settings,
+        git_commit=run.tags.get("figleaf.git_commit", ""),
+        git_dirty=run.tags.get("figleaf.git_dirty") == "true",
+        licence=config.licence,
+    )
+    out = Path(config.out or Path("export") / re.sub(r"[^\w.-]+", "-", run.name)).absolute()
+    pictures = _pictures(config, from_dict(settings["data"], DataConfig))
+    report = export_bundle(
+        net, out=out, formats=config.format, facts=facts, pictures=pictures, tolerance=config.tolerance
+    )
+    for name, found in report["formats"].items():
+        say(f"{name}: largest logit difference {found['max_logit_diff']:.2g} on {found['images']} pictures")
+    say(f"exported {run.name} ({run.run_id}) to {out}")
+    print_json(report)
+    return 0
+
+
+def _pictures(config: ExportConfig, data: DataConfig) -> list[Path]:
+    """Files to compare on: those of `images`, or an even choice of the run's test split."""
+    if config.images is not None:
+        folder = Path(config.images).expanduser()
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not found:
+            raise FigleafError(f"images={folder}: no pictures there ({', '.join(sorted(SUFFIXES))})")
+    else:
+        from figleaf.train.inputs import read_manifest
+
+        manifest = read_manifest(data, home())
+        found = manifest.select("test" if "test" in manifest.splits else "val").paths
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(config.parity_images, len(found))).astype(int))
+    return [found[index] for index in chosen]

@@ -1,0 +1,44 @@
+"""From what a user calls a model, a run or a file, to a scorer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from figleaf.config import TrackingConfig, home
+from figleaf.errors import FigleafError
+from figleaf.evaluate.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class OpenedScorer:
+    """A scorer, what it is called, and the threshold that was chosen for it (None: none was)."""
+
+    scorer: Scorer
+    name: str
+    threshold: float | None
+
+
+def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
+    """The scorer of a .onnx or .safetensors file, or of the run that `reference` names in the tracker."""
+    path = Path(reference).expanduser()
+    if path.suffix == ".onnx":
+        from figleaf.export.onnx_scorer import OnnxScorer
+
+        onnx = OnnxScorer(path)
+        return OpenedScorer(onnx, path.stem, onnx.threshold)
+    from figleaf.vgg.scorer import TorchScorer
+
+    if path.suffix == ".safetensors":
+        from figleaf.vgg.weights import load
+
+        threshold = load(path)[1].get("threshold")
+        return OpenedScorer(TorchScorer.load(path), path.stem, threshold)
+    if path.exists():
+        raise FigleafError(
+            f"run={reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
+        )
+    from figleaf.tracking.find import find_run
+    from figleaf.tracking.store import open_store
+
+    run = find_run(open_store(tracking.uri, home()), reference)
+    scorer = TorchScorer.load(run.artifact("model/best.safetensors"))
+    return OpenedScorer(scorer, run.name, run.metrics.get("val/threshold"))

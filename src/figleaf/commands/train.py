@@ -1,0 +1,97 @@
+"""`figleaf train`: one run, or a small grid of runs one after the other."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from figleaf.commands.arguments import print_json, say, with_overrides
+from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict
+from figleaf.errors import FigleafError
+
+EPILOG = """\
+An interrupted run goes on when the same command is given again (resume=auto). A finished one is not repeated;
+resume=never trains it anew. On standard output: one JSON object a run, with its id, folder and final metrics.
+
+examples:
+  figleaf train data=digits model=debug trainer.epochs=2
+  figleaf train data=manifest data.manifest=my/manifest.csv model=vgg16_bn trainer=gpu
+  figleaf train trainer=ddp trainer.devices=4 model=vgg16
+  figleaf train -m model.dropout=0,0.5 seed=1,2
+"""
+# The numbers shown at the end, where they exist; the rest is in the tracker and on standard output.
+SHOWN = ("val/auroc", "test/auroc", "val/accuracy", "test/accuracy", "val/top1", "test/top1", "test/recall_at_5fpr")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train."""
+    parser = with_overrides("train", "Train, measure and track one run.", EPILOG)
+    parser.add_argument("-m", "--multirun", action="store_true", help="every combination of comma-separated values")
+    options = parser.parse_args(arguments)
+    if not options.multirun:
+        config = compose("train", options.overrides)
+        if options.print_config:
+            print_json(to_dict(config))
+            return 0
+        return _train(config)
+    grid = expand_grid(options.overrides)
+    configs: list[TrainConfig] = [compose("train", overrides) for overrides in grid]
+    if any(config.trainer.devices > 1 for config in configs):
+        raise FigleafError(
+            "-m is for runs on one device: ranks would start the whole grid again. Make a study instead "
+            "(experiments/NAME/study.yaml) and use `figleaf study run NAME`"
+        )
+    if options.print_config:
+        for config in configs:
+            print_json(to_dict(config))
+        return 0
+    from figleaf.train.launch import start_trial, warm_context
+
+    context, worst = warm_context(), 0
+    for number, (overrides, config) in enumerate(zip(grid, configs, strict=True), 1):
+        say(f"run {number} of {len(grid)}: {' '.join(overrides)}")
+        # A fresh process for each, so that no run sees what another left in memory.
+        trial = start_trial(config, context=context)
+        try:
+            code = trial.wait()
+        finally:
+            trial.terminate()
+        worst = max(worst, abs(code or 0))
+        if trial.result is not None:
+            _show(trial.result)
+        elif trial.error:
+            say(f"error: {trial.error}")
+    return min(worst, 1)
+
+
+def _train(config: TrainConfig) -> int:
+    if config.trainer.devices == 1 and config.trainer.num_nodes == 1:
+        from figleaf.train.task import train
+
+        done = train(config, announce=_announce)
+        _show({"run_id": done.run_id, "folder": str(done.folder), "metrics": done.metrics, "repeated": done.repeated})
+        return 0
+    from figleaf.train.launch import start_trial
+
+    trial = start_trial(config)
+    try:
+        code = trial.wait()
+    finally:
+        trial.terminate()
+    if trial.result is not None:
+        _show(trial.result)
+    return abs(code or 0)
+
+
+def _announce(folder: Path) -> None:
+    say(f"run folder {folder}" + (" (going on from its checkpoint)" if (folder / "checkpoints").exists() else ""))
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    metrics = result["metrics"]
+    if result["repeated"]:
+        say("this run was finished before; resume=never trains it anew")
+    name = "  ".join(f"{key} {metrics[key]:.4f}" for key in SHOWN if key in metrics)
+    say(f"run {result['run_id']}\n{name}\nfolder {result['folder']}\n`figleaf ui` shows it ({home()})")
+    if not sys.stdout.isatty():
+        print_json({key: result[key] for key in ("run_id", "folder", "metrics")})

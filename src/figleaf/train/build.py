@@ -1,0 +1,88 @@
+"""From a configuration and its inputs to the parts of a training."""
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+
+from figleaf.config import TrainConfig
+from figleaf.data.sampler import BatchPlan, IntArray, plan_batches
+from figleaf.data.splits import class_weights
+from figleaf.train.folder import RunFolder
+from figleaf.train.inputs import Inputs
+from figleaf.train.module import Classifier
+from figleaf.vgg.network import VGG, freeze
+from figleaf.vgg.weights import initialise, save
+
+
+def make_plan(config: TrainConfig, inputs: Inputs, rows: IntArray, rank: int, world_size: int) -> BatchPlan:
+    """How the training rows are dealt into batches."""
+    balanced = config.data.balance == "sampler"
+    return plan_batches(
+        len(rows),
+        batch_size=config.optimizer.batch_size,
+        seed=config.seed,
+        rank=rank,
+        world_size=world_size,
+        max_device_batch=config.trainer.max_device_batch,
+        weights=_sample_weights(inputs, rows) if balanced else None,
+    )
+
+
+def make_module(config: TrainConfig, inputs: Inputs, rows: IntArray, plan: BatchPlan) -> Classifier:
+    """The classifier with its initial weights: a function of the seed and the configuration."""
+    pl.seed_everything(config.seed, verbose=False)
+    manifest, m = inputs.manifest, config.model
+    net = VGG(
+        depth=m.depth,
+        batch_norm=m.batch_norm,
+        width=m.width,
+        head=m.head,  # type: ignore[arg-type]  # the configuration allows these two
+        dropout=m.dropout,
+        classes=len(manifest.classes),
+        input_size=m.input_size,
+        checkpoint_activations=m.checkpoint_activations,
+        adaptive_pool=m.adaptive_pool,
+    )
+    initialise(net, m.weights)
+    freeze(net, m.frozen_stages)
+    if config.trainer.channels_last:
+        net = net.to(memory_format=torch.channels_last)
+    weights = None
+    if config.data.balance == "class_weights":
+        weights = torch.tensor(class_weights(manifest.labels[rows], len(manifest.classes)), dtype=torch.float32)
+    return Classifier(
+        net,
+        config.optimizer,
+        total_steps=config.trainer.max_steps or plan.steps_per_epoch * config.trainer.epochs,
+        unsafe=[manifest.classes.index(name) for name in manifest.unsafe],
+        seed=config.seed,
+        class_weights=weights,
+    )
+
+
+def _sample_weights(inputs: Inputs, rows: IntArray) -> NDArray[np.float64]:
+    """For the balanced sampler: each class is drawn equally often."""
+    labels = inputs.manifest.labels[rows]
+    return class_weights(labels, len(inputs.manifest.classes))[labels]
+
+
+def plateau(config: TrainConfig) -> tuple[float, int, int] | None:
+    """(factor, patience, most drops) of the plateau schedule; None for the others."""
+    o = config.optimizer
+    return (o.plateau_factor, o.plateau_patience, o.plateau_drops) if o.schedule == "plateau" else None
+
+
+def keep_best(net: torch.nn.Module, folder: RunFolder, inputs: Inputs, config: TrainConfig) -> None:
+    """Write the best weights with what it takes to use them."""
+    assert isinstance(net, VGG)
+    facts = {
+        "classes": list(inputs.manifest.classes),
+        "unsafe": list(inputs.manifest.unsafe),
+        "data_name": inputs.manifest.name,
+        "data_hash": inputs.data_hash,
+        "study": config.study,
+        "arm": config.arm,
+        "seed": config.seed,
+    }
+    save(net, folder.best, facts)

@@ -1,0 +1,27 @@
+"""What all tests share: a home of their own, one thread, and the photos where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small processes at once; spinning threads would slow them down
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("FIGLEAF_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """FIGLEAF_HOME of the test."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("FIGLEAF_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder with the photos and weights that the project does not ship."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"needs the photos of {SHARED}; set FIGLEAF_SHARED")
+    return SHARED
