@@ -1,0 +1,68 @@
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from figleaf.tracking import heartbeat
+from figleaf.tracking.heartbeat import TAG, Beat
+from figleaf.tracking.reap import reap
+from figleaf.tracking.run import TrackedRun
+from figleaf.tracking.store import Store
+
+HOUR_AGO = dataclasses.replace(Beat.now(), time=time.time() - 3600)
+NO_PROCESS = 2**22 + 1  # beyond Linux's largest process id
+
+
+@pytest.mark.parametrize(
+    ("beat", "dead"),
+    [
+        (Beat.now(), False),
+        (dataclasses.replace(Beat.now(), pid=NO_PROCESS), False),  # silent for too short a time
+        (dataclasses.replace(HOUR_AGO, pid=NO_PROCESS), True),
+        (dataclasses.replace(HOUR_AGO, pid=os.getpid()), True),  # the number was given to a process begun since
+        (dataclasses.replace(HOUR_AGO, pid=1, host="another"), True),
+        (dataclasses.replace(Beat.now(), host="another"), False),
+    ],
+)
+def test_a_run_is_dead_when_silent_for_long_and_its_process_is_gone_as_far_as_one_can_see(
+    beat: Beat, dead: bool
+) -> None:
+    assert Beat.parse(beat.to_text()) == beat
+    assert beat.is_dead(stale_after_s=120) == dead
+
+
+def test_a_silent_run_whose_process_lives_here_is_not_dead() -> None:
+    assert not Beat.now().is_dead(stale_after_s=0)
+
+
+def test_a_reaped_run_ended_with_its_last_sign_of_life(start: Callable[..., TrackedRun], store: Store) -> None:
+    with start() as run:
+        pass
+    store.client.update_run(run.run_id, status="RUNNING")
+    store.client.set_tag(run.run_id, TAG, dataclasses.replace(HOUR_AGO, pid=NO_PROCESS).to_text())
+    (row,) = reap(store)
+    assert (row["run_id"], row["name"], row["folder"]) == (run.run_id, "vgg11-s0", str(run.folder))
+    assert store.client.get_run(run.run_id).info.end_time == int(HOUR_AGO.time * 1000)
+    assert reap(store) == []
+
+
+def test_runs_of_others_without_a_sign_of_life_are_left_alone(store: Store) -> None:
+    foreign = store.client.create_run(store.experiment("figleaf"), run_name="by hand")
+    assert reap(store, stale_after_s=0) == []
+    assert store.client.get_run(foreign.info.run_id).info.status == "RUNNING"
+
+
+def test_a_living_run_gives_signs_of_life(
+    start: Callable[..., TrackedRun], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.05)
+    with start() as run:
+        first = Beat.parse(store.client.get_run(run.run_id).data.tags[TAG])
+        deadline = time.monotonic() + 10
+        while (later := Beat.parse(store.client.get_run(run.run_id).data.tags[TAG])) == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert later.time > first.time
+    assert (later.pid, later.host) == (os.getpid(), first.host)
