@@ -188,7 +188,21 @@ class ExportConfig:
     licence: str = ""  # what the weights may be used under, for the model card
 
 
-ROOTS: Mapping[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
+@dataclass(frozen=True)
+class CheckConfig:
+    """Samples to look at, and the augmentation that is to keep their labels."""
+
+    data: DataConfig
+    augment: AugmentConfig
+    input_size: int = field(default=64, metadata=_at_least(32))
+
+
+ROOTS: Mapping[str, type] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "check": CheckConfig,
+}
 
 # What does not change a result: left out of the fingerprint.
 _INCIDENTAL = {"resume", "name", "study", "arm", "parent_run_id", "tracking"}
