@@ -77,7 +77,7 @@ class Geometry:
         pad_y, pad_x = round(self.translate * view_height), round(self.translate * view_width)
         if self.scale_min < 1:
             area = self.scale_min + (1 - self.scale_min) * u_area
-            # torchvision redraws what does not fit, which favours small areas; here aspects are drawn among those that fit.
+            # torchvision redraws what does not fit, which favours small areas; here only those that fit are drawn.
             spread = min(math.log(_ASPECT_LIMIT), -math.log(area))
             stretch = math.exp((u_aspect - 0.5) * spread)  # square root of an aspect in [1/e^spread, e^spread]
             side = math.sqrt(area)
