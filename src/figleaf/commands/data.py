@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _samples(given: Sequence[str]) -> CheckConfig:
-    """The configuration of a manifest's path or of overrides; the manifest as it is, with no calib split cut from it."""
+    """The configuration of a manifest path or of overrides; no calib split is cut unless asked for."""
     overrides = [text if "=" in text and not Path(text).exists() else f"data.manifest='{text}'" for text in given]
     if not overrides:
         raise FigleafError("no samples given: pass a manifest file or an override such as data=scenes")

@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test test-fast lint format check-gpu bench ui clean
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## the virtual environment with everything in it
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: pass PYTHON=python3.12, or 3.13" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,dev]'
+	@touch $@
+
+demo: $(STAMP) ## train the demo study on the embedded scenes, show its table, export the winner, score a picture
+	$(BIN)/figleaf study run demo
+	$(BIN)/figleaf study table demo
+	$(BIN)/figleaf export run=best:demo out=export/demo
+	$(BIN)/figleaf evaluate run=export/demo/model.onnx data=scenes intervals=0 > export/demo/evaluation.json
+	@echo
+	@echo "table and figures  experiments/demo/README.md"
+	@echo "the winner         export/demo/ (model.onnx, model.safetensors, MODEL_CARD.md)"
+	@echo "every run          $(BIN)/figleaf ui"
+	@echo "your own images    $(BIN)/figleaf data index FOLDER   then   $(BIN)/figleaf train data=manifest data.manifest=FOLDER/manifest.csv"
+
+test: $(STAMP) ## every test
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-fast: $(STAMP) ## the inner loop: no slow, DDP or benchmark tests
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not ddp and not bench"
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check-gpu: $(STAMP) ## one JSON report on this machine's CUDA devices
+	@$(BIN)/figleaf check-gpu
+
+bench: $(STAMP) ## every benchmark, one JSON object a line
+	@for script in benchmarks/*.py; do $(BIN)/python $$script | tail -n 1; done
+
+ui: $(STAMP) ## the MLflow pages
+	$(BIN)/figleaf ui
+
+clean: ## caches and builds; never the runs
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
