@@ -50,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         data_hash=metadata["data_hash"],
         threshold=run.metrics.get("val/threshold"),
         metrics=run.metrics,
-        settings=settings,
+        # The card is published, and a tracker's address may hold a password.
+        settings={key: value for key, value in settings.items() if key != "tracking"},
         git_commit=run.tags.get("figleaf.git_commit", ""),
         git_dirty=run.tags.get("figleaf.git_dirty") == "true",
         licence=config.licence,
