@@ -28,7 +28,7 @@ def scenes() -> tuple[np.ndarray, np.ndarray]:
     return skin.astype(np.uint8) * 255, figures.astype(np.uint8) * 255
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def photo_masks(shared: Path) -> np.ndarray:
     """Skin masks of a fifth of the photos, (N, 64, 64)."""
     root = shared / "data" / "skin_area"
