@@ -30,6 +30,10 @@ class Process(Protocol):
     def run_folder(self) -> Path | None:
         """Where the run keeps its files, once it is known."""
 
+    @property
+    def error(self) -> str:
+        """Why it failed, in one line, when it could say so."""
+
     def terminate(self) -> None:
         """Ask it to stop; it goes on from there another time."""
 

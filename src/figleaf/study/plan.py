@@ -98,6 +98,15 @@ class Knowledge:
     commit: str | None = None
     stale: Stale = Stale.KEEP
 
+    def folder(self, config: TrainConfig) -> Path | None:
+        """Where a run of `config` on today's data keeps its files; None when the data is not known or unreadable."""
+        try:
+            return (
+                None if self.data_hash is None else self.runs_folder / fingerprint(config, self.data_hash(config))[:12]
+            )
+        except FigleafError:
+            return None
+
 
 def plan(trials: Sequence[Trial], known: Knowledge) -> list[Trial]:
     """The trials with their status. Raises `FigleafError` for runs of another commit when those are refused."""
@@ -124,13 +133,14 @@ def _planned(trial: Trial, known: Knowledge) -> Trial:
         finished.sort(key=lambda run: _is_of_other_commit(run, known))
     if finished:
         return _finished(trial, finished[0], known)
-    folders = [known.runs_folder / today[:12]] if today else []
-    folders += [run.folder for run in matching if run.folder is not None]
-    if any(known.is_locked(folder) for folder in folders) or any(map(_is_alive_elsewhere, matching)):
+    folders = [known.folder(trial.config), *(run.folder for run in matching)]
+    if any(folder is not None and known.is_locked(folder) for folder in folders) or any(
+        map(_is_alive_elsewhere, matching)
+    ):
         return _with(trial, Status.RUNNING, note="in another process")
     if matching:
         status = Status.FAILED if matching[0].status == "FAILED" else Status.INTERRUPTED
-        return _with(trial, status, note=matching[0].tags.get(ERROR_TAG, "") if status is Status.FAILED else "")
+        return _with(trial, status, note=_error(matching[0]) if status is Status.FAILED else "")
     outdated = [run for run in known.runs if run.status == "FINISHED" and _is_of_trial(run, trial)]
     if outdated:
         what = "the data" if outdated[0].tags.get(FINGERPRINT_TAG) in own else "the configuration"
@@ -172,6 +182,10 @@ def _is_alive_elsewhere(run: FoundRun) -> bool:
         return False
     beat = Beat.parse(run.tags[HEARTBEAT_TAG])
     return beat.host != socket.gethostname() and not beat.is_dead(_SILENT_S)
+
+
+def _error(run: FoundRun) -> str:
+    return run.tags.get(ERROR_TAG, "").removeprefix("FigleafError: ")
 
 
 def _short(commit: str | None) -> str:

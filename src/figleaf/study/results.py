@@ -84,6 +84,8 @@ def _machine(run: FoundRun) -> str:
     except FigleafError:
         return ""
     words = f"{found['cpu']}, {found['usable_cores']} of {found['cores']} cores, {found['memory_gib']:.0f} GiB"
+    threads = found.get("torch_threads")
+    words += f", {threads} thread{'s' if threads > 1 else ''} a run" if threads else ""
     return ", ".join([words, *found.get("gpus", [])])
 
 
@@ -120,7 +122,7 @@ def _page(study: Study, table: Table, trials: Sequence[Trial], verdicts: Sequenc
         study.question,
         f"`figleaf study run {study.name}` trains what is missing, `{command}` writes this page. "
         f"The arms are in [{FILE_NAME}]({FILE_NAME}).",
-        to_markdown(table).strip(),
+        to_markdown(table).partition("\n\n")[2].strip(),  # its title is the page's
         f"![{study.figure.key or study.table.columns[0].key} of every arm](results/figure.svg)",
         f"![{study.figure.curve} by epoch](results/curves.svg)",
         "The table as [LaTeX](results/table.tex), [CSV](results/table.csv) and [HTML](results/table.html); "

@@ -185,21 +185,22 @@ def _cells(row: ArmRow, column: Column, notes: _Notes) -> list[Cell]:
     """The value of a column and its intervals."""
     stat = row.stats.get(column.key)
     if stat is None:
-        why = f"{row.done} of {row.planned} trials: {row.absent}" if not row.done else "not defined for these runs"
-        return [Cell(ABSENT, (notes.mark(why),))] * (1 + len(column.interval))
-    marks = []
+        # Why an arm has no numbers at all stands at its name.
+        marks = (notes.mark("not defined for these runs"),) if row.done else ()
+        return [Cell(ABSENT, marks)] * (1 + len(column.interval))
+    qualified = []
     if len(stat.values) < row.done:
-        marks.append(notes.mark(f"defined in {len(stat.values)} of {row.done} runs"))
+        qualified.append(notes.mark(f"defined in {len(stat.values)} of {row.done} runs"))
     if column.per == "seeds":
-        marks += notes.few_seeds(len(stat.values))
+        qualified += notes.few_seeds(len(stat.values))
     if not math.isfinite(stat.mean):
-        marks.append(notes.mark(_INFINITE))
+        qualified.append(notes.mark(_INFINITE))
     if column.per == "arm" and len(set(stat.values)) > 1:
-        marks.append(notes.mark("the mean of runs that differ"))
+        qualified.append(notes.mark("the mean of runs that differ"))
     text = format(stat.mean, column.format)
     if column.per == "seeds" and stat.sd is not None:
         text += f" ± {format(stat.sd, column.format)}"
-    return [Cell(text, tuple(marks)), *(_interval_cell(stat, column, kind, notes) for kind in column.interval)]
+    return [Cell(text, tuple(qualified)), *(_interval_cell(stat, column, kind, notes) for kind in column.interval)]
 
 
 _FEW = {
@@ -223,11 +224,12 @@ def _interval_cell(stat: Stat, column: Column, kind: str, notes: _Notes) -> Cell
 
 def _absent(trials: Sequence[Trial]) -> str:
     """The trials of an arm that are not in its numbers, with the reason, in words."""
-    reasons = []
+    seeds: dict[str, list[str]] = {}
     for trial in trials:
         if trial.run is None:
-            reasons.append(f"seed {trial.seed} {trial.status}" + (f" ({trial.note})" if trial.note else ""))
-    return "; ".join(reasons)
+            why = f"{trial.status} ({trial.note})" if trial.note else str(trial.status)
+            seeds.setdefault(why, []).append(str(trial.seed))
+    return "; ".join(f"seed{'s' * (len(of) > 1)} {', '.join(of)} {why}" for why, of in seeds.items())
 
 
 def _caption(study: Study, trials: Sequence[Trial], rows: Sequence[ArmRow], hardware: Sequence[str]) -> list[str]:

@@ -1,0 +1,238 @@
+"""What `figleaf study run`, `status` and `table` do. Tables go to standard output, the rest to standard error."""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from figleaf.config import TrainConfig, experiments_dir, home, to_dict
+from figleaf.errors import FigleafError
+from figleaf.files import write_text
+from figleaf.study.display import open_display
+from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
+from figleaf.study.expected import check_expected
+from figleaf.study.launch import Outcome, Process, default_jobs, run_trials, usable_cores
+from figleaf.study.plan import Knowledge, Stale, Status, Trial, compose_trials, plan
+from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
+from figleaf.study.results import hardware_of, write_results
+from figleaf.study.spec import Study, find_study
+from figleaf.study.table import arm_rows, build_table
+from figleaf.tracking.find import runs
+from figleaf.tracking.provenance import git_state
+from figleaf.tracking.record import lock_folder
+from figleaf.tracking.run import TrackedRun
+from figleaf.tracking.store import Store, open_store
+from figleaf.tracking.sync import sync_all
+from figleaf.train.folder import RunFolder
+from figleaf.train.inputs import load_inputs
+from figleaf.train.launch import start_trial, warm_context
+
+FORMATS = ("markdown", "latex", "csv", "html")
+
+
+def run(
+    name: str,
+    *,
+    jobs: int | None = None,
+    stale: str = "keep",
+    arms: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> int:
+    """Run what is missing of a study, `jobs` trials at a time; returns 0, or 1 when a trial failed.
+
+    `stale` says what to do with finished runs of another commit: keep, rerun or refuse. `arms` restricts the run to
+    some. `overrides` are given to every trial, and have to be given to `status` and `table`, too.
+    """
+    study = find_study(name, experiments_dir())
+    trials = _of_arms(study, compose_trials(study, overrides), arms)
+    store = _store(trials)
+    jobs = _checked_jobs(jobs, trials)
+    known = replace(_knowledge(store), data_hash=_data_hashes(), stale=_stale(stale))
+    planned = plan(trials, known)
+    due = [trial for trial in planned if trial.is_due]
+    _say(f"{study.name}: {_counts(planned)}")
+    for note in sorted({trial.note for trial in planned if trial.status is Status.DONE and trial.note}):
+        _say(f"finished runs {note}; --stale=rerun trains them anew")
+    if not due:
+        return 0
+    threads = max(1, usable_cores() // jobs)
+    _say(f"{len(due)} to run, {jobs} at a time, {threads} thread{'s' if threads > 1 else ''} each")
+    tracking = trials[0].config.tracking
+    with TrackedRun.start(
+        store,
+        experiment=tracking.experiment,
+        name=f"study {study.name}",
+        folder=home() / "studies" / study.name,
+        params={"question": study.question, "arms": list(study.arms), "seeds": list(study.seeds)},
+        tags={"figleaf.kind": "study"},
+        exit_wait_s=tracking.delivery_seconds,
+    ) as parent:
+        start = _starter(parent, known, threads)
+        with open_display(study.name, len(due), jobs) as display:
+            outcomes = run_trials(due, start, _explain, jobs=jobs, display=display)
+        after = plan(trials, replace(known, runs=runs(store), stale=Stale.KEEP))
+        parent.log_artifact(write_text(parent.folder / "table.md", to_markdown(build_table(study, after))))
+    return _report(study, after, outcomes)
+
+
+def status(name: str, *, overrides: Sequence[str] = ()) -> int:
+    """Print one line a trial: arm, seed, status, run and note; CSV in a pipe. Reads the tracker, not the data."""
+    study = find_study(name, experiments_dir())
+    trials = compose_trials(study, overrides)
+    planned = plan(trials, _knowledge(_store(trials)))
+    header = ("arm", "seed", "status", "run", "note")
+    lines = [(t.arm, str(t.seed), t.status.value, t.run.run_id[:12] if t.run else "", t.note) for t in planned]
+    if sys.stdout.isatty():
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(*header, box=None)
+        for line in lines:
+            drawn.add_row(*map(Text, line))
+        Console().print(drawn)
+    else:
+        sys.stdout.write(csv_text([header, *lines]))
+    _say(f"{study.name}: {_counts(planned)}")
+    return 0
+
+
+def table(
+    name: str,
+    *,
+    formats: Sequence[str] = ("markdown",),
+    check: bool = False,
+    write: bool = True,
+    overrides: Sequence[str] = (),
+) -> int:
+    """Print a study's table in `formats` and, with `write`, its results folder and README.
+
+    With `check`, returns 1 unless every figure of `expected.yaml` is met. Raises `FigleafError` when no run is done.
+    """
+    study = find_study(name, experiments_dir())
+    for text in formats:
+        if text not in FORMATS:
+            raise FigleafError(f"format={text}: expected one of {', '.join(FORMATS)}")
+    trials = compose_trials(study, overrides)
+    planned = plan(trials, _knowledge(_store(trials)))
+    verdicts = check_expected(study, planned)
+    if check and not verdicts:
+        raise FigleafError(f"study {study.name}: --check needs {study.folder / EXPECTED_FILE}")
+    if write:
+        folder = write_results(study, planned, verdicts, " ".join(["figleaf study table", study.name, *overrides]))
+        _say(f"results in {folder}, page {study.folder / 'README.md'}")
+    built = build_table(study, planned, hardware_of([trial.run for trial in planned if trial.run is not None]))
+    drawn: dict[str, Callable[[], str]] = {
+        "markdown": lambda: to_markdown(built),
+        "latex": lambda: to_latex(built, study.name),
+        "html": lambda: to_html(built),
+        "csv": lambda: to_csv(study, arm_rows(study, planned)),
+    }
+    sys.stdout.write("\n".join(drawn[text]() for text in formats))
+    for verdict in verdicts:
+        _say(str(verdict))
+    return int(check and not all(verdict.is_met for verdict in verdicts))
+
+
+def _of_arms(study: Study, trials: list[Trial], arms: Sequence[str]) -> list[Trial]:
+    for arm in arms:
+        if arm not in study.arms:
+            raise FigleafError(f"arm={arm}: study {study.name} has {', '.join(study.arms)}")
+    return [trial for trial in trials if not arms or trial.arm in arms]
+
+
+def _checked_jobs(jobs: int | None, trials: Sequence[Trial]) -> int:
+    if jobs is not None and jobs < 1:
+        raise FigleafError(f"jobs={jobs}: expected at least 1")
+    return jobs or default_jobs(trials)
+
+
+def _stale(text: str) -> Stale:
+    if text not in list(Stale):
+        raise FigleafError(f"stale={text}: expected one of {', '.join(Stale)}")
+    return Stale(text)
+
+
+def _store(trials: Sequence[Trial]) -> Store:
+    """The one tracker of all trials."""
+    uris = {trial.config.tracking.uri for trial in trials}
+    if len(uris) > 1:
+        raise FigleafError(f"tracking.uri: the arms of a study share one tracker, these name {sorted(map(str, uris))}")
+    return open_store(uris.pop(), home())
+
+
+def _knowledge(store: Store) -> Knowledge:
+    """What the tracker and the run folders say, after what waits for delivery has been delivered."""
+    runs_folder = home() / "runs"
+    for row in sync_all(store, runs_folder):
+        if row["error"]:
+            _say(f"not delivered: {row['error']}")
+    commit = git_state()["commit"]
+    return Knowledge(runs(store), runs_folder, _is_locked, commit=None if commit == "unknown" else commit)
+
+
+def _is_locked(folder: Path) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        lock_folder(folder).release()
+    except FigleafError:
+        return True
+    return False
+
+
+def _data_hashes() -> Callable[[TrainConfig], str]:
+    """The hash of the data that a configuration reads today. Decodes what is not in the cache yet, once for all."""
+    hashes: dict[str, str] = {}
+
+    def data_hash(config: TrainConfig) -> str:
+        size, larger = config.model.input_size, config.augment.larger
+        key = json.dumps([to_dict(config.data), size, larger], sort_keys=True)
+        if key not in hashes:
+            hashes[key] = load_inputs(config.data, size, larger, home()).data_hash
+        return hashes[key]
+
+    return data_hash
+
+
+def _starter(parent: TrackedRun, known: Knowledge, threads: int) -> Callable[[Trial], Process]:
+    """Starts a trial in a process of its own, under the study's run, its output in a log file."""
+    context = warm_context()
+
+    def start(trial: Trial) -> Process:
+        folder = known.folder(trial.config)
+        # Due although its folder is finished: of another commit, or the tracker does not have that run.
+        again = folder is not None and RunFolder(folder, None).result is not None
+        resume = "never" if again else trial.config.resume
+        config = replace(trial.config, parent_run_id=parent.run_id, resume=resume)
+        own = config.trainer.threads or threads
+        return start_trial(config, threads=own, log=parent.folder / "logs" / f"{trial.name}.log", context=context)
+
+    return start
+
+
+def _explain(trial: Trial, process: Process) -> str:
+    log = home() / "studies" / str(trial.config.study) / "logs" / f"{trial.name}.log"
+    return f"{process.error or f'exit code {process.exitcode}'} (log: {os.path.relpath(log)})"
+
+
+def _report(study: Study, after: Sequence[Trial], outcomes: Sequence[Outcome]) -> int:
+    failed = [outcome for outcome in outcomes if outcome.error]
+    _say(f"{study.name}: {_counts(after)}")
+    for outcome in failed:
+        _say(f"failed: {outcome.trial.name}: {outcome.error}")
+    _say(f"`figleaf study table {study.name}` prints and writes the table")
+    return int(bool(failed))
+
+
+def _counts(trials: Sequence[Trial]) -> str:
+    counts = Counter(trial.status for trial in trials)
+    return ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
