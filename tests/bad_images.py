@@ -103,10 +103,6 @@ def _broken_exif() -> bytes:
     return saved(plain(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xde\xad" * 20)
 
 
-def _grey(image: Image.Image) -> bytes:
-    return saved(image, "TIFF")
-
-
 def _good() -> list[tuple[str, str, Callable[[], bytes], tuple[int, int, int], tuple[int, int]]]:
     half = (100, 100, 100)
     return [
@@ -129,13 +125,16 @@ def _good() -> list[tuple[str, str, Callable[[], bytes], tuple[int, int, int], t
         ("clear_rgb.png", "transparent colour", lambda: saved(plain(), "PNG", transparency=ORANGE), WHITE, SIZE),
         ("grey16.png", "16-bit greyscale", lambda: saved(plain("I;16", 100 * 257), "PNG"), half, SIZE),
         ("rgb16.png", "16-bit RGB", _rgb16, ORANGE, SIZE),
-        ("float.tif", "float 0-1", lambda: _grey(plain("F", 100 / 255)), half, SIZE),
-        ("float255.tif", "float 0-255", lambda: _grey(plain("F", 100.0)), half, SIZE),
-        ("int32.tif", "32-bit integers", lambda: _grey(plain("I", 100 * 257)), half, SIZE),
+        ("float.tif", "float 0-1", lambda: saved(plain("F", 100 / 255), "TIFF"), half, SIZE),
+        ("float255.tif", "float 0-255", lambda: saved(plain("F", 100.0), "TIFF"), half, SIZE),
+        ("int32.tif", "32-bit integers", lambda: saved(plain("I", 100 * 257), "TIFF"), half, SIZE),
         ("bit.png", "one bit", lambda: saved(plain("1", 1), "PNG"), WHITE, SIZE),
         ("moving.gif", "animated GIF", lambda: _animated("GIF"), ORANGE, SIZE),
         ("moving.webp", "animated WebP", lambda: _animated("WEBP"), ORANGE, SIZE),
         ("moving.png", "animated PNG", lambda: _animated("PNG"), ORANGE, SIZE),
+        ("moving.mpo.jpg", "multi-picture JPEG", lambda: _animated("MPO"), ORANGE, SIZE),
+        ("new.avif", "AVIF", lambda: saved(plain(), "AVIF", quality=95), ORANGE, SIZE),
+        ("new.jp2", "JPEG 2000", lambda: saved(plain(size=(64, 64)), "JPEG2000"), ORANGE, (64, 64)),
         ("really_a_png.jpg", "mislabelled", lambda: saved(plain(), "PNG"), ORANGE, SIZE),
         ("dot.png", "one pixel", lambda: saved(plain(size=(1, 1)), "PNG"), ORANGE, (1, 1)),
         ("line.png", "very long", lambda: saved(plain(size=(3000, 1)), "PNG"), ORANGE, (3000, 1)),

@@ -1,9 +1,11 @@
 import errno
+import hashlib
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 import warnings
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -220,32 +222,29 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     assert not orphan.exists()
 
 
+def open_at_once(barrier: Barrier, answers: "Queue[tuple[int, str, bool]]", m: Manifest, folder: Path) -> None:
+    built = []
+    build = cache._build
+    cache._build = lambda entry, plan: built.append(entry) or build(entry, plan)
+    barrier.wait()
+    decoded = decode_cached(m, 48, folder=folder, workers=2)
+    answers.put((len(built), hashlib.sha256(decoded.pixels.tobytes()).hexdigest(), bool(decoded.usable.all())))
+
+
 def test_six_processes_that_start_at_once_decode_once_and_agree(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "data", 200)
-    code = f"""
-import hashlib, time
-import pandas as pd
-from pathlib import Path
-from figleaf.data import cache
-from figleaf.data.manifest import Manifest
-rows = pd.DataFrame({{"path": [f"{{i:03d}}.png" for i in range(200)], "label": "nsfw", "split": "train"}})
-m = Manifest.from_table(rows, root=Path({str(tmp_path / "data")!r}), name="t")
-built = []
-build = cache._build
-cache._build = lambda entry, plan: built.append(entry) or build(entry, plan)
-decoded = cache.decode_cached(m, 48, folder=Path({str(tmp_path / "cache")!r}), workers=2)
-print(len(built), hashlib.sha256(decoded.pixels.tobytes()).hexdigest(), decoded.usable.all())
-"""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(6)
-    ]
-    outputs = [process.communicate(timeout=120)[0].split() for process in processes]
-    assert all(process.returncode == 0 for process in processes)
-    assert sum(int(built) for built, _, _ in outputs) == 1
-    assert len({pixels for _, pixels, _ in outputs}) == 1
-    assert {usable for _, _, usable in outputs} == {"True"}
+    m = write_pictures(tmp_path / "data", 200)
+    fork = multiprocessing.get_context("fork")
+    barrier, answers = fork.Barrier(6), fork.Queue()
+    arguments = (barrier, answers, m, tmp_path / "cache")
+    processes = [fork.Process(target=open_at_once, args=arguments) for _ in range(6)]
+    for process in processes:
+        process.start()
+    built, pixels, usable = zip(*(answers.get(timeout=60) for _ in processes), strict=True)
+    for process in processes:
+        process.join(60)
+    assert sum(built) == 1
+    assert len(set(pixels)) == 1
+    assert all(usable)
 
 
 def test_nothing_is_warned_of_in_the_ordinary_case(tmp_path: Path) -> None:

@@ -15,17 +15,17 @@ COUNT, SIZE = 40, 48
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture(scope="module")
-def drawn(home: Path) -> Manifest:
-    return scenes_manifest(home, count=COUNT, seed=3, size=SIZE)
+def drawn(folder: Path) -> Manifest:
+    return scenes_manifest(folder, count=COUNT, seed=3, size=SIZE)
 
 
-def test_digits_are_1797_pictures_in_three_stratified_splits(home: Path) -> None:
-    m = digits_manifest(home)
+def test_digits_are_1797_pictures_in_three_stratified_splits(folder: Path) -> None:
+    m = digits_manifest(folder)
     assert len(m) == 1797
     assert m.splits == ("train", "val", "test")
     assert m.unsafe == ("5", "6", "7", "8", "9")
@@ -71,14 +71,14 @@ def test_groups_of_scenes_stay_in_one_split(drawn: Manifest) -> None:
     assert (drawn.table.groupby("group")["split"].nunique() == 1).all()
 
 
-def test_scenes_are_drawn_once(drawn: Manifest, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenes_are_drawn_once(drawn: Manifest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources.scenes, "render", None)
-    assert scenes_manifest(home, count=COUNT, seed=3, size=SIZE).hash == drawn.hash
+    assert scenes_manifest(folder, count=COUNT, seed=3, size=SIZE).hash == drawn.hash
 
 
-def test_other_counts_seeds_and_sizes_are_other_sets(drawn: Manifest, home: Path) -> None:
+def test_other_counts_seeds_and_sizes_are_other_sets(drawn: Manifest, folder: Path) -> None:
     for options in ({"count": 8, "seed": 3, "size": SIZE}, {"count": 8, "seed": 4, "size": 40}):
-        assert scenes_manifest(home, **options).root != drawn.root
+        assert scenes_manifest(folder, **options).root != drawn.root
 
 
 def test_a_change_of_the_renderer_draws_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,4 +190,4 @@ def _drift(manifest: Manifest, geometry: Geometry) -> dict[str, LabelDrift]:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None))

@@ -23,6 +23,7 @@ _CORRELATION = 0.95
 # Plain pictures correlate by chance or not at all; the same one saved twice differs by less than this, of 255 levels.
 _SAME_LEVELS = 1.0
 _THUMBNAIL = 16
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # as Pillow turns grey, so that a grey copy correlates
 _BLOCK_PAIRS = 1 << 22
 _CHUNK_PAIRS = 1 << 13
 
@@ -75,7 +76,7 @@ def same_look(looks: Sequence[Look]) -> NDArray[np.int64]:
 
 def _standardised(colors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Grey thumbnails (N, 256) with mean 0 and norm 1, so that brightness and contrast do not matter; plain ones 0."""
-    grey: NDArray[np.float32] = colors.reshape(len(colors), -1, 3).mean(axis=2)
+    grey: NDArray[np.float32] = colors.reshape(len(colors), -1, 3) @ _LUMA
     grey -= grey.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(grey, axis=1, keepdims=True)
     np.divide(grey, norm, out=grey, where=norm > 0)
