@@ -41,3 +41,7 @@ def test_an_infinite_bound_is_null_and_an_undefined_cell_is_absent():
 @pytest.mark.parametrize("p", [made([0.5], [True]), made([0.5], [True], errors=["bad"]), made([], [])])
 def test_the_smallest_predictions_have_a_report(p):
     json.dumps(evaluation_json(p), allow_nan=False)
+
+
+def test_without_resamples_there_are_no_intervals():
+    assert evaluation_json(noisy(), n_resamples=0)["intervals"] == {}

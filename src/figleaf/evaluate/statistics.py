@@ -43,7 +43,7 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Intervals of the metrics `names` from one set of resamples; what has none is left out.
 
-    As `bootstrap_interval`. Nothing has an interval when fewer than two groups were scored.
+    As `bootstrap_interval`. Nothing has an interval when fewer than two groups were scored, or with `n` = 0 resamples.
     """
     return _intervals(predictions, {name: METRICS[name] for name in names}, threshold, n, seed, level)
 
@@ -99,7 +99,7 @@ def _intervals(
         return {}
     ranked = RankedPredictions.of(predictions, DEFAULT_THRESHOLD if threshold is None else threshold)
     defined = {name: metric for name, metric in metrics.items() if not np.isnan(metric(ranked.unweighted)[0])}
-    if ranked.n_groups < 2 or not defined:
+    if n == 0 or ranked.n_groups < 2 or not defined:
         return {}
     values = _resampled(ranked, defined, n, seed)
     return {name: _percentiles(found, level) for name, found in values.items() if not np.isnan(found).all()}
