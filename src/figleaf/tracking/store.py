@@ -144,11 +144,12 @@ def _open_sqlite(uri: str, home: Path) -> Store:
 
 
 def _sqlite_uri(path: Path) -> str:
-    """Write the URI that SQLAlchemy reads as `path`: only since version 2.1 does it undo percent signs."""
-    for name in (str(path), quote(str(path))):
-        if make_url(f"sqlite:///{name}").database == str(path):
-            return f"sqlite:///{name}"
-    raise FigleafError(f"{path}: no ? or % can stand in the path of a SQLite database; point FIGLEAF_HOME elsewhere")
+    uri = f"sqlite:///{path}"
+    if make_url(uri).database != str(path):  # SQLAlchemy ends it at a ?, and since version 2.1 undoes percent signs
+        raise FigleafError(
+            f"{path}: ? and % cannot stand in the path of a SQLite database; point FIGLEAF_HOME elsewhere"
+        )
+    return uri
 
 
 def _create_database(path: Path, artifact_root: Path) -> None:
