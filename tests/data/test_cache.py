@@ -1,9 +1,12 @@
 import errno
 import hashlib
+import logging
 import multiprocessing
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -90,6 +93,15 @@ def test_a_changed_picture_is_decoded_again(tmp_path: Path) -> None:
     assert data_hash(m, before.content_sha256) != data_hash(m, after.content_sha256)
 
 
+def test_a_change_that_keeps_the_size_is_seen(tmp_path: Path) -> None:
+    m = write_pictures(tmp_path / "data", 1)
+    for year, color in enumerate(("red", "blue")):
+        Image.new("RGB", (30, 20), color).save(m.paths[0], compress_level=0)  # the same number of bytes
+        os.utime(m.paths[0], (1e9 + year, 1e9 + year))
+        decoded = decode_cached(m, 16, folder=tmp_path / "cache")
+    assert (decoded.pixels[0] == (0, 0, 255)).all()
+
+
 def test_a_change_within_the_clocks_tick_is_seen(tmp_path: Path) -> None:
     m = write_pictures(tmp_path / "data", 1)
     now = time.time_ns()
@@ -154,8 +166,20 @@ def test_evicted_pictures_stay_readable_where_they_are_mapped(tmp_path: Path) ->
     np.testing.assert_array_equal(mapped.pixels[5], resize(decode(m.paths[5]), 16))
 
 
+@contextmanager
+def no_log_warning() -> Iterator[None]:
+    class Refuse(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise AssertionError(record.getMessage())
+
+    logger, refuse = logging.getLogger("figleaf"), Refuse(logging.WARNING)
+    logger.addHandler(refuse)
+    yield
+    logger.removeHandler(refuse)
+
+
 def assert_kept_in_memory(m: Manifest, folder: Path, message: str, **options: int) -> DecodedImages:
-    with pytest.warns(RuntimeWarning, match=message) as caught:
+    with pytest.warns(RuntimeWarning, match=message) as caught, no_log_warning():
         decoded = decode_cached(m, 16, folder=folder, **options)
     assert len([w for w in caught if w.category is RuntimeWarning]) == 1
     assert not isinstance(decoded.pixels, np.memmap)

@@ -30,7 +30,7 @@ def hash_files(
 ) -> tuple[list[str], list[str | None]]:
     """The SHA-256 (hex) of each file, "" for those that cannot be read, and the reason for each of those, else None.
 
-    `memory` is the SQLite file that remembers; where it cannot be written every file is read, with a warning.
+    `memory` is the SQLite file that remembers; where it cannot be written every file is read.
     """
     stamps = [_stamp(path) for path in paths]
     known = _recall(memory, paths, stamps)
@@ -105,4 +105,5 @@ def _remember(memory: Path, rows: list[tuple[bytes, int, int, str]]) -> None:
             )
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
     except (sqlite3.Error, OSError) as error:
-        _log.warning("%s cannot be written (%s): the next run hashes all files again", memory, error)
+        # No warning: the cache, which lies on the same disk, gives one.
+        _log.info("%s cannot be written (%s): the next run hashes all files again", memory, error)

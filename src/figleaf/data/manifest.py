@@ -248,8 +248,8 @@ def _resolve_unsafe(classes: tuple[str, ...], unsafe: Sequence[str] | None) -> t
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    # No guessing: a class called "NA" or "007" stays what it is. utf-8-sig: spreadsheets write a byte order mark.
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    # No guessing: a class called "NA" or "007" stays what it is.
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def _sidecar(path: Path) -> Path:
