@@ -153,6 +153,9 @@ def _run_rank(values: dict[str, Any], environment: dict[str, str], log: Path | N
     if WARM not in sys.modules:
         # A missing preload module is ignored silently; then every trial would pay for its imports.
         raise RuntimeError(f"the process server did not import {WARM}")
+    # Ctrl-C reaches every process of a terminal. The driver turns it into one SIGTERM; two signals at a time would end
+    # the run before it can say so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(environment.get("PWD", os.getcwd()))  # noqa: PTH109
