@@ -1,25 +1,23 @@
-"""Trains one run in a process of its own and kills it, SIGKILL, at a named point. Started by test_resume.py.
-
-Arguments: the name of a kill point, its n-th occurrence, then Hydra overrides.
-"""
+"""Trains one run in a process of its own and kills it, SIGKILL, at a named point."""
 
 import os
 import signal
-import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 
-import figleaf.files
 from figleaf.config import compose
 from figleaf.tracking import delivery
-from figleaf.train import callbacks, measure, module, task
+from figleaf.train import callbacks, module, task
+from figleaf.train.launch import warm_context
 
 
-def die_at(owner: type, name: str, occurrence: int, *, after: bool) -> None:
+def die_at(owner: Any, name: str, occurrence: int, *, after: bool) -> None:
     """Replace `owner.name` by one that kills the process at its n-th call, before or after doing its work."""
     original, calls = getattr(owner, name), 0
 
-    def counted(*args: object, **kwargs: object) -> object:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == occurrence and not after:
@@ -32,7 +30,8 @@ def die_at(owner: type, name: str, occurrence: int, *, after: bool) -> None:
     setattr(owner, name, counted)
 
 
-POINTS = {
+# Where the process dies: what is called then, and whether it dies behind or before the call.
+POINTS: dict[str, tuple[Any, str, bool]] = {
     "mid_epoch": (module.Classifier, "training_step", True),
     "before_validation": (module.Classifier, "on_validation_epoch_start", False),
     "during_validation": (module.Classifier, "validation_step", True),
@@ -41,13 +40,23 @@ POINTS = {
     "checkpoint_not_committed": (callbacks.AtomicCheckpoints, "save_checkpoint", True),
     "during_upload": (delivery.MlflowClient, "log_batch", True),
     "before_final_metrics": (task, "final_metrics", False),
-    "after_final_rows": (task, "clock_metrics", True),
+    "after_final_metrics": (task, "clock_metrics", True),
 }
 
-if __name__ == "__main__":
-    point, occurrence, overrides = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+
+def train_and_die(home: Path, overrides: list[str], point: str, occurrence: int) -> None:
+    """The child's work; without a point it trains to the end."""
+    os.environ["FIGLEAF_HOME"] = str(home)
     torch.set_num_threads(1)
-    if point != "none":
+    if point:
         owner, name, after = POINTS[point]
         die_at(owner, name, occurrence, after=after)
-    print(task.train(compose("train", overrides)).run_id)
+    task.train(compose("train", overrides))
+
+
+def run_child(home: Path, overrides: list[str], point: str = "", occurrence: int = 0) -> int | None:
+    """Its exit code; negative: the signal that ended it."""
+    process = warm_context().Process(target=train_and_die, args=(home, overrides, point, occurrence))
+    process.start()
+    process.join(300)
+    return process.exitcode
