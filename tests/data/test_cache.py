@@ -174,8 +174,10 @@ def no_log_warning() -> Iterator[None]:
 
     logger, refuse = logging.getLogger("figleaf"), Refuse(logging.WARNING)
     logger.addHandler(refuse)
-    yield
-    logger.removeHandler(refuse)
+    try:
+        yield
+    finally:
+        logger.removeHandler(refuse)
 
 
 def assert_kept_in_memory(m: Manifest, folder: Path, message: str, **options: int) -> DecodedImages:

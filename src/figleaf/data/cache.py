@@ -141,7 +141,7 @@ def _open(entry: Path, shape: tuple[int, ...]) -> _Entry | None:
     try:
         errors = {int(row): reason for row, reason in json.loads(note.read_text(encoding="utf-8")).items()}
         pixels = np.load(entry.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         _log.warning("cache entry %s cannot be read (%s): decoding again", entry, error)

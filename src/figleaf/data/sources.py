@@ -53,9 +53,12 @@ def _made_once(folder: Path, write: Callable[[Path], None]) -> Manifest:
             with FileLock(folder.parent / f".{folder.name}.lock"):
                 if not manifest.exists():
                     unfinished = folder.parent / f".{folder.name}"
-                    shutil.rmtree(unfinished, ignore_errors=True)
-                    write(unfinished)
-                    unfinished.replace(folder)
+                    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+                    try:
+                        write(unfinished)
+                        unfinished.replace(folder)
+                    finally:
+                        shutil.rmtree(unfinished, ignore_errors=True)  # of this one, when its disk is full
     return load_manifest(manifest)
 
 
