@@ -65,10 +65,16 @@ def test_a_cut_takes_from_its_source_alone() -> None:
     pd.testing.assert_frame_equal(before, after)
 
 
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
+def test_a_cut_of_a_few_large_groups_moves_one_and_leaves_one(fraction: float) -> None:
+    m = cut(grouped([0] * 8 + [1] * 6, [0, 1] * 7), fraction=fraction, seed=0)
+    assert len(groups_of(m, "train")) == len(groups_of(m, "calib")) == 1
+
+
 @pytest.mark.parametrize(
     ("manifest", "options", "message"),
     [
-        (grouped([0] * 10, [0, 1] * 5), {"fraction": 0.2}, "only 1 groups"),
+        (grouped([0] * 10, [0, 1] * 5), {"fraction": 0.2}, "all 10 samples of 'train' are one group"),
         (grouped([0, 1], [0, 1]), {"fraction": 1.0}, "0 < x < 1"),
         (grouped([0, 1], [0, 1]), {"fraction": 0.5, "target": "train"}, "already there"),
         (grouped([0, 1], [0, 1]), {"fraction": 0.5, "source": "val"}, "split=val"),

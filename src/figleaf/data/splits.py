@@ -10,20 +10,19 @@ from figleaf.errors import FigleafError
 def cut(manifest: Manifest, *, source: str = "train", target: str = "calib", fraction: float, seed: int) -> Manifest:
     """Move about `fraction` of the samples of `source` to the new split `target`: whole groups, classes in proportion.
 
-    The choice depends on the samples of `source` and the seed alone. Raises `FigleafError` when `target` exists, and
-    when one side would be left empty because the groups are too few or too large.
+    At least one group moves and one stays. The choice depends on the samples of `source` and the seed alone. Raises
+    `FigleafError` when `target` exists and when `source` has a single group.
     """
     if not 0 < fraction < 1:
         raise FigleafError(f"fraction={fraction}: expected 0 < x < 1")
     if target in manifest.splits:
         raise FigleafError(f"split {target!r} is already there: cut another one, or take it out of the manifest first")
-    chosen = _choose_groups(manifest.select(source), fraction, np.random.default_rng(seed))
+    available = manifest.select(source)
+    if available.table["group"].nunique() < 2:
+        raise FigleafError(f"cannot cut {target!r}: all {len(available)} samples of {source!r} are one group")
+    chosen = _choose_groups(available, fraction, np.random.default_rng(seed))
     table = manifest.table.copy()
-    moved = (table["split"] == source) & table["group"].isin(chosen)
-    if not moved.any() or moved.sum() == (table["split"] == source).sum():
-        n_groups = table.loc[table["split"] == source, "group"].nunique()
-        raise FigleafError(f"cannot cut {target!r} with fraction={fraction}: {source!r} has only {n_groups} groups")
-    table.loc[moved, "split"] = target
+    table.loc[(table["split"] == source) & table["group"].isin(chosen), "split"] = target
     return manifest.with_table(table)
 
 
@@ -63,13 +62,16 @@ def _choose_groups(manifest: Manifest, fraction: float, rng: np.random.Generator
     np.add.at(counts, (group_of_row, manifest.labels), 1)
     wanted = _round_keeping_sum(counts.sum(axis=0) * fraction, rng)
     have = np.zeros_like(wanted)
+    order = rng.permutation(len(names))
     chosen = []
-    for group in rng.permutation(len(names)):
+    for group in order:
         # Take the group when that brings the counts nearer: |wanted - have - c|^2 < |wanted - have|^2
         if (counts[group] * (2 * (wanted - have) - counts[group])).sum() > 0:
             have += counts[group]
-            chosen.append(str(names[group]))
-    return chosen
+            chosen.append(group)
+    if not chosen:  # all are larger than what is wanted
+        chosen = [min(order, key=lambda group: counts[group].sum())]
+    return [str(names[group]) for group in chosen[: len(names) - 1]]
 
 
 def _round_keeping_sum(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
