@@ -93,7 +93,7 @@ def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> RgbU8:
         raise DecodeError(f"more pixels than the {max_pixels:,} that are decoded") from None
     # Decoders meet files made to break them and raise what they like: whatever it is, this file has no picture.
     except Exception as error:
-        raise DecodeError(f"broken: {error or type(error).__name__}") from None
+        raise DecodeError(f"broken: {' '.join(str(error).split()) or type(error).__name__}") from None
     return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
