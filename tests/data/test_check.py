@@ -222,7 +222,7 @@ def test_index_cut_and_cache_as_commands(tmp_path: Path, capsys: pytest.CaptureF
     assert len(load_manifest(out).select("calib")) == 8
 
     (tmp_path / "data" / "sfw" / "0.png").write_bytes(b"")
-    assert commands.cache(m, 16, folder=tmp_path / "cache") == 0
+    assert commands.cache(m, [16, 24], folder=tmp_path / "cache") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["errors"] == {"sfw/0.png": "empty file"}
     assert len(found["data_hash"]) == 64

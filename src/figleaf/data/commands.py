@@ -2,7 +2,7 @@
 
     index(folder, out=None, *, group_pattern, val_fraction, test_fraction, seed, unsafe, name)    -> exit code
     check(manifest, *, max_pixels, workers, geometry=None)                                        -> exit code
-    cache(manifest, size, *,  folder, max_pixels, limit_bytes, workers)                           -> exit code
+    cache(manifest, sizes, *, folder, max_pixels, limit_bytes, workers)                           -> exit code
     cut(manifest, out, *, source, target, fraction, seed)                                         -> exit code
 
 The code is 0, or 1 when `check` found something to mend. A user's mistake raises `FigleafError`.
@@ -77,22 +77,21 @@ def check(
 
 def cache(
     manifest: Manifest,
-    size: int,
+    sizes: Sequence[int],
     *,
     folder: Path,
     max_pixels: int = MAX_PIXELS,
     limit_bytes: int = LIMIT_BYTES,
     workers: int | None = None,
 ) -> int:
-    """Decode the pictures at `size` into the cache in `folder`, so that runs find them there."""
-    decoded = decode_cached(
-        manifest, size, folder=folder, max_pixels=max_pixels, limit_bytes=limit_bytes, workers=workers
+    """Decode the pictures at each of `sizes`, at least one, into the cache in `folder`, where runs find them."""
+    *_, decoded = (
+        decode_cached(manifest, size, folder=folder, max_pixels=max_pixels, limit_bytes=limit_bytes, workers=workers)
+        for size in sizes
     )
-    errors = {
-        path: error for path, error in zip(manifest.table["path"], decoded.errors, strict=True) if error is not None
-    }
+    errors = {path: error for path, error in zip(manifest.table["path"], decoded.errors, strict=True) if error}
     digest = data_hash(manifest, decoded.content_sha256)
-    _print_json({"samples": len(manifest), "size": size, "data_hash": digest, "errors": errors})
+    _print_json({"samples": len(manifest), "sizes": list(sizes), "data_hash": digest, "errors": errors})
     return 0
 
 
