@@ -41,6 +41,7 @@ def assert_six_whole_runs(home: Path) -> None:
         assert history(store, run.info.run_id, "loss") == [(step, step) for step in range(30)]
 
 
+@pytest.mark.usefixtures("blank_database")  # it imports in this process what each child would have to
 def test_six_processes_open_a_fresh_store_at_once_and_all_succeed(tmp_path: Path) -> None:
     children = [in_child(lambda name=f"r{index}": opened_and_used(tmp_path, name)) for index in range(6)]
     assert [exit_code(child) for child in children] == [0] * 6
@@ -177,6 +178,7 @@ def test_a_dead_server_is_noticed_quickly_and_named_without_its_password(tmp_pat
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_noticed_within_ten_seconds(tmp_path: Path) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
