@@ -20,7 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from figleaf.data.content import hash_files, parallel
-from figleaf.data.decode import MAX_PIXELS, RESIZE_RULE, DecodeError, decode, read_bytes, resize
+from figleaf.data.decode import MAX_PIXELS, RESIZE_RULE, DecodeError, decode, quiet_pillow, read_bytes, resize
 from figleaf.data.manifest import Manifest
 from figleaf.errors import FigleafError
 from figleaf.files import write_text
@@ -128,8 +128,9 @@ class _Plan:
             return None
 
         rows = [row for row, sha256 in enumerate(self.hashes) if sha256]
-        reasons = track(parallel(one, rows, self.workers), "Decoding", len(rows))
-        return {row: reason for row, reason in zip(rows, reasons, strict=True) if reason}
+        with quiet_pillow():
+            reasons = track(parallel(one, rows, self.workers), "Decoding", len(rows))
+            return {row: reason for row, reason in zip(rows, reasons, strict=True) if reason}
 
 
 _Entry = tuple[NDArray[np.uint8], dict[int, str]]

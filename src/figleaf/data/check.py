@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figleaf.data.content import parallel
-from figleaf.data.decode import MAX_PIXELS, DecodeError, decode, read_bytes
+from figleaf.data.decode import MAX_PIXELS, DecodeError, decode, quiet_pillow, read_bytes
 from figleaf.data.duplicates import Look, same_content, same_look
 from figleaf.data.manifest import Manifest
 from figleaf.progress import track
@@ -92,8 +92,9 @@ def check(manifest: Manifest, *, max_pixels: int = MAX_PIXELS, workers: int | No
     """Decode every picture and mask, compare all pictures with one another and the splits with the groups."""
     table = manifest.table
     files = list(zip(manifest.paths, manifest.masks, strict=True))
-    looked = track(parallel(lambda pair: _look(*pair, max_pixels), files, workers), "Checking", len(files))
-    seen, reasons, sha256 = zip(*looked, strict=True)
+    with quiet_pillow():
+        looked = track(parallel(lambda pair: _look(*pair, max_pixels), files, workers), "Checking", len(files))
+        seen, reasons, sha256 = zip(*looked, strict=True)
     rows = zip(table["path"], table["split"], table["label"], reasons, strict=True)
     bad = tuple(BadFile(path, split, label, reason) for path, split, label, reason in rows if reason)
     return Report(
@@ -144,15 +145,15 @@ def _group_leaks(manifest: Manifest) -> Iterable[GroupLeak]:
 
 
 def _clusters(manifest: Manifest, sha256: tuple[str, ...], seen: tuple[Look | None, ...]) -> Iterable[Cluster]:
-    """Exact and near duplicates of at least two samples, in the order of the rows."""
-    content = same_content(sha256)
-    # One picture of each content is compared by its look; the rest follow it.
-    chosen = [row for row in np.unique(content, return_index=True)[1] if seen[row] is not None]
-    look = same_look([look for row in chosen if (look := seen[row]) is not None])
-    cluster_of_content = np.arange(content.max() + 1) + len(content)  # contents without a look are their own
-    cluster_of_content[content[chosen]] = np.asarray(chosen, int)[look]
-    table = manifest.table[["path", "split", "label"]]
-    for _, rows in table.groupby(cluster_of_content[content], sort=False):
+    """Exact and near duplicates of at least two samples that decode, in the order of the rows."""
+    looks = [look for look in seen if look is not None]
+    usable = np.array([look is not None for look in seen])
+    content = same_content([digest for digest, good in zip(sha256, usable, strict=True) if good])
+    # One picture of each content is compared by its look; the others follow it.
+    chosen = np.unique(content, return_index=True)[1]
+    cluster = same_look([looks[row] for row in chosen])[content]
+    table = manifest.table.loc[usable, ["path", "split", "label"]].reset_index(drop=True)
+    for _, rows in table.groupby(cluster, sort=False):
         if len(rows) > 1:
             kind = "exact" if len(set(content[rows.index])) == 1 else "near"
             yield Cluster(kind, tuple(rows["path"]), tuple(rows["split"]), tuple(rows["label"]))

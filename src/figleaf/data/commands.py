@@ -31,6 +31,7 @@ from figleaf.data.view import Geometry
 from figleaf.errors import FigleafError
 
 _SHOWN = 20  # lines of each kind of finding; the JSON holds all
+_MEMBERS_SHOWN = 4  # of a set of duplicates
 _MOST_COLUMNS = 12  # classes that a table can show side by side
 
 
@@ -150,7 +151,9 @@ def _print_lines(console: Console, lines: Sequence[str]) -> None:
 
 
 def _line(cluster: Cluster, what: Iterable[str]) -> str:
-    return f"{cluster.kind}: " + ", ".join(f"{path} ({of})" for path, of in zip(cluster.paths, what, strict=True))
+    members = [f"{path} ({of})" for path, of in zip(cluster.paths, what, strict=True)]
+    more = [f"and {len(members) - _MEMBERS_SHOWN:,} more"] if len(members) > _MEMBERS_SHOWN else []
+    return f"{cluster.kind}: " + ", ".join(members[:_MEMBERS_SHOWN] + more)
 
 
 def _counts(name: str, counts: dict[str, dict[str, int]], groups: dict[str, int]) -> Table:

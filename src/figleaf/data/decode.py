@@ -6,6 +6,9 @@ Whatever is wrong with a file ends in a `DecodeError` with a reason in plain wor
 import errno
 import io
 import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,17 @@ class DecodeError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's own warnings of odd files from the terminal: a file that cannot be used gets a reason.
+
+    To be entered around threads, not in them: the filters of warnings belong to the process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def read_bytes(path: Path) -> bytes:

@@ -43,9 +43,8 @@ class Look:
 
 
 def same_content(sha256: Sequence[str]) -> NDArray[np.int64]:
-    """A number (N,) for each row that rows of equal hash share; rows without a hash ("") stay alone."""
-    named = [digest or f"row {row}" for row, digest in enumerate(sha256)]
-    return np.unique(named, return_inverse=True)[1].astype(np.int64)
+    """A number (N,) for each picture that those of equal hash share: 0 to the number of hashes less 1."""
+    return np.unique(np.asarray(sha256, dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
 def same_look(looks: Sequence[Look]) -> NDArray[np.int64]:
