@@ -185,3 +185,16 @@ def test_messages_wait_on_disk_in_order_and_files_from_elsewhere_are_copied(tmp_
     assert tracker.files == ["here"]
     assert len(Outbox(folder)) == 0
     assert not list(folder.iterdir())
+
+
+def test_a_message_that_is_refused_for_good_does_not_hold_up_the_others(
+    tmp_path: Path, store: Store, start: Callable[..., TrackedRun], caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.add(Message(params={"model.depth": "99"}))
+    outbox.add(Message(tags={"state": "late"}))
+    with start() as run:
+        outbox.deliver(store.client, run.run_id)
+    data = store.client.get_run(run.run_id).data
+    assert (data.params["model.depth"], data.tags["state"]) == ("11", "late")
+    assert "refuses" in caplog.text

@@ -28,6 +28,11 @@ TROUBLE = (MlflowException, OSError)
 _log = logging.getLogger(__name__)
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the tracker will never take this, however often it is sent: a bad name, or a parameter set otherwise."""
+    return isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE"
+
+
 @dataclass(frozen=True)
 class Message:
     """Tags, parameters or one artifact (`file`, for the artifact folder `into`); sending it twice is harmless."""
@@ -79,9 +84,14 @@ class Outbox:
             self._save()
 
     def deliver(self, client: MlflowClient, run_id: str) -> None:
-        """Send what waits, oldest first; raises one of `TROUBLE` and keeps the rest."""
+        """Send what waits, oldest first; raises one of `TROUBLE` and keeps the rest. Drops what is refused."""
         while self._messages:
-            self._messages[0].send(client, run_id)
+            try:
+                self._messages[0].send(client, run_id)
+            except MlflowException as error:
+                if not is_refusal(error):
+                    raise
+                _log.warning("the tracker refuses %s: %s", self._messages[0], first_line(error))
             with self._lock:
                 del self._messages[0]
                 self._save()

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from figleaf.errors import FigleafError
 from figleaf.files import write_text
 from figleaf.tracking import heartbeat
-from figleaf.tracking.delivery import TROUBLE, Delivery, Message, Outbox
+from figleaf.tracking.delivery import TROUBLE, Delivery, Message, Outbox, is_refusal
 from figleaf.tracking.journal import MetricJournal
 from figleaf.tracking.params import cut, flatten
 from figleaf.tracking.record import TOKEN_TAG, RunRecord, lock_folder
@@ -206,7 +206,7 @@ class TrackedRun:
                 message.send(self._store.client, self.run_id)
                 return
             except TROUBLE as error:
-                if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE":
+                if is_refusal(error):
                     raise FigleafError(f"the tracker refuses {message}: {first_line(error)}") from error
                 _log.warning("the tracker takes nothing (%s); it will be tried again", first_line(error))
         self._outbox.add(message)
@@ -216,8 +216,8 @@ class TrackedRun:
         if status == "FAILED" and error is not None:
             tail = "".join(f"{row}\n" for row in self.journal.rows()[-_ERROR_TAIL_ROWS:])
             text = "".join(traceback.format_exception(error)) + f"\nThe last metrics:\n{tail}"
-            self.log_artifact(write_text(self.folder / "error.txt", text))
             self.set_tag(_ERROR_TAG, f"{type(error).__name__}: {first_line(error)}"[:500])
+            self.log_artifact(write_text(self.folder / "error.txt", text))
         self._record.outcome, self._record.end_time_ms = status, int(time.time() * 1000)
         self._record.save(self.folder)
         if status == "FINISHED":  # otherwise rows after the last checkpoint stay here: a resume computes them again
