@@ -20,10 +20,9 @@ from figleaf.errors import FigleafError
 def read_manifest(data: DataConfig, home: Path) -> Manifest:
     """The samples that `data` describes, with its fold and its calib split cut. Made first when they are drawn."""
     if data.source == "scenes":
-        name = f"scenes-{data.count}-{data.size}px-seed{data.seed}"
-        manifest = scenes_manifest(home / "data" / name, count=data.count, seed=data.seed, size=data.size)
+        manifest = scenes_manifest(home / "data", count=data.count, seed=data.seed, size=data.size)
     elif data.source == "digits":
-        manifest = digits_manifest(home / "data" / "digits")
+        manifest = digits_manifest(home / "data")
     elif data.manifest is None:
         raise FigleafError(
             "data.manifest=null: pass data=manifest data.manifest=PATH; `figleaf data index FOLDER` makes one"
