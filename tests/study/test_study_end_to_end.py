@@ -28,7 +28,7 @@ arms:
   dropout: [model.dropout=0.1]
 """
 RUN = "import sys; from figleaf.study.commands import run; sys.exit(run('long', jobs=1))"
-EPOCHS = 8
+EPOCHS = 5
 
 
 @pytest.fixture(scope="module")

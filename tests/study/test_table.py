@@ -35,21 +35,27 @@ def test_two_seeds_have_a_spread_but_no_interval_and_one_has_neither(tmp_path: P
     two = write_study(tmp_path / "two", TWO_SEEDS)
     text = to_markdown(build_table(two, all_done(two)))
     assert cells(two, text)[0][1:3] == ["0.893 ± 0.004", "-"]
-    assert "over 2 seeds. An interval over seeds takes three of them." in text
+    assert "over 2 seeds. Over seeds: 95 % Student's t interval of the mean; it takes three runs." in text
     one = write_study(tmp_path / "one", ONE_SEED)
     text = to_markdown(build_table(one, all_done(one)))
     assert cells(one, text)[0][1:4] == ["0.890", "-", "[0.870, 0.905]"]
-    assert "One seed an arm: no spread." in text
+    assert "over one seed, so without a spread." in text
 
 
-def test_an_arm_with_fewer_seeds_than_the_others_is_marked(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "made")
+def test_an_arm_with_another_number_of_seeds_than_most_is_marked(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", STUDY + "arms: {lone: {overrides: [model.width=0.125], seeds: [7]}}")
     runs = [trial.run for trial in all_done(study) if trial.name != "vgg11-drop0-2" and trial.run]
     text = to_markdown(build_table(study, plan(trials_of(study), known(runs))))
-    assert cells(study, text)[0][:3] == ["vgg11-drop0ᵃ", "0.893 ± 0.004ᵇ", "-ᵇ"]
-    assert cells(study, text)[1][1] == "0.910 ± 0.005"
-    assert "ᵇ two seeds" in text
-    assert "over 2 to 3 seeds." in text
+    assert [row[0] for row in cells(study, text)] == [
+        "vgg11-drop0ᵃ",
+        "vgg11-drop.5",
+        "vgg13-drop0",
+        "vgg13-drop.5",
+        "lone†ᵇ",
+    ]
+    assert "ᵃ 2 of 3 trials: seed 2 missing" in text
+    assert "ᵇ one seed: no spread" in text
+    assert "over 3 seeds, where not marked." in text
 
 
 def test_the_arm_is_chosen_on_val_and_only_among_complete_candidates(tmp_path: Path) -> None:
@@ -98,7 +104,7 @@ def test_an_infinite_ratio_has_no_spread(tmp_path: Path) -> None:
     trials = trials_of(study)
     planned = plan(trials, known([made_run(t, {"ratio": float("inf") if t.seed else 3.0}) for t in trials]))
     text = to_markdown(build_table(study, planned))
-    assert cells(study, text)[0] == ["vgg11-drop0", "infᵃ", "-ᵃ"]
+    assert cells(study, text)[0] == ["vgg11-drop0", "infᵃ", "-"]
     assert "infinite in one run or more" in text
 
 

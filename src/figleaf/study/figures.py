@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from figleaf.evaluate.figures import BLUE, GREY, INK, ORANGE, STYLE
 from figleaf.study.plan import Trial
 from figleaf.study.spec import Study
-from figleaf.study.table import CHOSEN, Stat, arm_rows, arm_stat, selection_text
+from figleaf.study.table import CHOSEN, Stat, arm_rows, arm_stat, selection_text, title_of
 
 _COLUMNS = 4  # of panels
 _FAINT_LINE = "#D1D5DB"
@@ -62,6 +62,8 @@ def curves_plot(study: Study, curves: Mapping[str, Sequence[Sequence[float]]]) -
             axes.plot(_epochs(mean), mean, color=BLUE)
             axes.set_title(arm, fontsize=9)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        for axes in panels[max(0, len(means) - columns) :]:
+            axes.tick_params(labelbottom=True)  # also above a place that stays empty
         for axes in panels[len(means) :]:
             axes.set_visible(False)
         figure.supxlabel("epoch", fontsize=10)
@@ -81,8 +83,7 @@ def _metric(study: Study) -> tuple[str, str, float]:
 def _figure(study: Study, inches: tuple[float, float]) -> Figure:
     figure = Figure(figsize=inches, layout="constrained")
     FigureCanvasAgg(figure)
-    title = f"{study.name}: {study.data_note}" if study.data_note else study.name
-    figure.suptitle(title, x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+    figure.suptitle(title_of(study), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
     return figure
 
 
@@ -91,8 +92,8 @@ def _draw_arm(axes: Axes, y: int, stat: Stat, color: str) -> None:
         axes.plot(stat.over_groups, (y, y), color=color, linewidth=1.2, alpha=0.8)
     if stat.over_seeds is not None:
         axes.plot(stat.over_seeds, (y, y), color=color, linewidth=5, alpha=0.35)
-    below = [y + 0.2] * len(stat.values)
-    axes.plot(stat.values, below, "o", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
+    runs = stat.values if len(stat.values) > 1 else ()
+    axes.plot(runs, [y + 0.2] * len(runs), "o", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
     axes.plot(stat.mean, y, "D", color=color, markersize=7, markeredgecolor="white", markeredgewidth=1.2, zorder=5)
 
 

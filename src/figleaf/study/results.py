@@ -13,7 +13,7 @@ from figleaf.study.figures import curves_plot, interval_plot
 from figleaf.study.plan import COMMIT_TAG, DATA_HASH_TAG, FINGERPRINT_TAG, Trial
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
 from figleaf.study.spec import FILE_NAME, Study
-from figleaf.study.table import Table, arm_rows, build_table
+from figleaf.study.table import Table, arm_rows, build_table, title_of
 from figleaf.tracking.find import FoundRun
 
 PREDICTIONS = "predictions.parquet"  # as runs keep them
@@ -118,7 +118,7 @@ def _page(study: Study, table: Table, trials: Sequence[Trial], verdicts: Sequenc
     """The study's README."""
     parts = [
         f"<!-- {_generated(command)} -->",
-        f"# {study.name}" + (f" ({study.data_note})" if study.data_note else ""),
+        f"# {title_of(study)}",
         study.question,
         f"`figleaf study run {study.name}` trains what is missing, `{command}` writes this page. "
         f"The arms are in [{FILE_NAME}]({FILE_NAME}).",

@@ -1,6 +1,7 @@
 """From trials to a paper's table: one row an arm, mean ± sd over seeds, and what qualifies each number."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from figleaf.tracking.find import FoundRun
 LEVEL = 0.95
 ABSENT = "-"
 CHOSEN = "†"
+_INFINITE = "infinite in one run or more: no spread"
 LETTERS = "abcdefghijklmnoprstuvwxyz"  # of the notes; those with a superscript in Unicode, so no q
 
 
@@ -119,26 +121,30 @@ def selected_arm(study: Study, trials: Sequence[Trial]) -> str | None:
 def build_table(study: Study, trials: Sequence[Trial], hardware: Sequence[str] = ()) -> Table:
     """The table of a study. `hardware` describes the machines of its runs for the caption."""
     rows = arm_rows(study, trials)
-    seeds = {row.done for row in rows if row.done}
-    notes = _Notes(usual_seeds=seeds.pop() if len(seeds) == 1 else None)
+    notes, usual_seeds = _Notes(), _usual_seeds(rows)
     header = ["Arm"]
     for column in study.table.columns:
         header.append(column.label or column.key)
         header += [f"95 % over {kind}" for kind in column.interval]
     body = []
     for row in rows:
-        cells = [_arm_cell(row, notes)]
+        cells = [_arm_cell(row, usual_seeds, notes)]
         for column in study.table.columns:
             cells += _cells(row, column, notes)
         body.append(cells)
     marked = [(CHOSEN, selection_text(study.select))] if any(row.is_selected for row in rows) else []
     return Table(
-        title=f"{study.name} ({study.data_note})" if study.data_note else study.name,
+        title=title_of(study),
         header=header,
         rows=body,
         caption=_caption(study, trials, rows, hardware),
         notes=marked + notes.listed(),
     )
+
+
+def title_of(study: Study) -> str:
+    """The study's name with its data note, which no number goes without."""
+    return f"{study.name} ({study.data_note})" if study.data_note else study.name
 
 
 def selection_text(select: Selection) -> str:
@@ -148,12 +154,8 @@ def selection_text(select: Selection) -> str:
 
 @dataclass
 class _Notes:
-    """Footnotes in order of first use; the same words share a letter.
+    """Footnotes in order of first use; the same words share a letter."""
 
-    What follows from the number of seeds is in the caption, and no note, where all arms have the `usual_seeds`.
-    """
-
-    usual_seeds: int | None
     texts: list[str] = field(default_factory=list)
 
     def mark(self, text: str) -> str:
@@ -164,20 +166,24 @@ class _Notes:
     def listed(self) -> list[tuple[str, str]]:
         return [(self._letter(i), text) for i, text in enumerate(self.texts)]
 
-    def few_seeds(self, seeds: int) -> tuple[str, ...]:
-        """The mark of a cell that rests on so few seeds that something is missing in it."""
-        return (self.mark(_FEW[seeds]),) if seeds in _FEW and seeds != self.usual_seeds else ()
-
     @staticmethod
     def _letter(index: int) -> str:
         repeats, letter = divmod(index, len(LETTERS))
         return LETTERS[letter] * (repeats + 1)
 
 
-def _arm_cell(row: ArmRow, notes: _Notes) -> Cell:
+def _usual_seeds(rows: Sequence[ArmRow]) -> int:
+    """How many finished runs most arms have; 0 when there are none."""
+    counts = Counter(row.done for row in rows if row.done)
+    return max(counts, key=lambda seeds: (counts[seeds], seeds), default=0)
+
+
+def _arm_cell(row: ArmRow, usual_seeds: int, notes: _Notes) -> Cell:
     marks: tuple[str, ...] = (CHOSEN,) if row.is_selected else ()
     if row.absent:
         marks += (notes.mark(f"{row.done} of {row.planned} trials: {row.absent}"),)
+    elif row.done != usual_seeds:
+        marks += (notes.mark("one seed: no spread" if row.done == 1 else f"{row.done} seeds"),)
     return Cell(row.arm, marks)
 
 
@@ -191,8 +197,6 @@ def _cells(row: ArmRow, column: Column, notes: _Notes) -> list[Cell]:
     qualified = []
     if len(stat.values) < row.done:
         qualified.append(notes.mark(f"defined in {len(stat.values)} of {row.done} runs"))
-    if column.per == "seeds":
-        qualified += notes.few_seeds(len(stat.values))
     if not math.isfinite(stat.mean):
         qualified.append(notes.mark(_INFINITE))
     if column.per == "arm" and len(set(stat.values)) > 1:
@@ -203,23 +207,13 @@ def _cells(row: ArmRow, column: Column, notes: _Notes) -> list[Cell]:
     return [Cell(text, tuple(qualified)), *(_interval_cell(stat, column, kind, notes) for kind in column.interval)]
 
 
-_FEW = {
-    1: "one seed: no spread and no interval over seeds",
-    2: "two seeds: ± is the standard deviation of two values; an interval over seeds takes three",
-}
-_INFINITE = "infinite in one run or more: no spread"
-
-
 def _interval_cell(stat: Stat, column: Column, kind: str, notes: _Notes) -> Cell:
     bounds = stat.over_seeds if kind == "seeds" else stat.over_groups
     if bounds is not None:
         return Cell(f"[{format(bounds[0], column.format)}, {format(bounds[1], column.format)}]")
-    marks: tuple[str, ...]
-    if kind == "groups":
-        marks = (notes.mark("the runs were evaluated without a bootstrap of this metric"),)
-    else:
-        marks = notes.few_seeds(len(stat.values)) if len(stat.values) in _FEW else (notes.mark(_INFINITE),)
-    return Cell(ABSENT, marks)
+    # An interval over seeds that is missing is explained by the number of seeds, in the caption or at the arm.
+    without = "the runs were evaluated without a bootstrap of this metric"
+    return Cell(ABSENT, (notes.mark(without),) if kind == "groups" else ())
 
 
 def _absent(trials: Sequence[Trial]) -> str:
@@ -236,16 +230,13 @@ def _caption(study: Study, trials: Sequence[Trial], rows: Sequence[ArmRow], hard
     done = [(trial.arm, trial.run) for trial in trials if trial.run is not None]
     kinds = {kind for column in study.table.columns for kind in column.interval}
     sentences = []
-    counts = sorted({row.done for row in rows if row.done})
-    if counts == [1]:
-        sentences.append("One seed an arm: no spread.")
-    elif counts:
-        seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-        sentences.append(f"Mean ± sample standard deviation over {seeds}.")
+    usual = _usual_seeds(rows)
+    if usual:
+        over = f"{usual} seeds" if usual > 1 else "one seed, so without a spread"
+        marked = ", where not marked" if any(row.done not in (0, usual) for row in rows) else ""
+        sentences.append(f"Mean ± sample standard deviation over {over}{marked}.")
     if "seeds" in kinds:
-        enough = not counts or counts[-1] >= 3
-        over_seeds = "Over seeds: 95 % Student's t interval of the mean."
-        sentences.append(over_seeds if enough else "An interval over seeds takes three of them.")
+        sentences.append("Over seeds: 95 % Student's t interval of the mean; it takes three runs.")
     if "groups" in kinds:
         sentences.append(
             "Over groups: the span of the runs' 95 % bootstrap intervals, each over the groups of the test set."
