@@ -46,7 +46,7 @@ class FoundRun:
     @property
     def selection(self) -> float:
         """The val metric by which runs are chosen, larger is better; minus infinity when the run has none."""
-        value = float(self.tags.get("figleaf.selection", "nan"))
+        value = float(self.tags.get("figleaf.selection") or "nan")
         return -math.inf if math.isnan(value) else value
 
     def artifact(self, name: str) -> Path:
