@@ -93,7 +93,7 @@ def roc_pr(predictions: Predictions, threshold: float | None = None) -> Figure:
         roc.set(xlabel="false positive rate", ylabel="recall", title=area("auroc"))
         pr.axhline(values["prevalence"], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         # A threshold's precision holds for the recall gained by it: steps, as in the area, not slopes.
-        pr.step(recall[1:], precision, where="pre", color=BLUE, clip_on=False)
+        pr.step(recall, np.append(precision[0], precision), where="pre", color=BLUE, clip_on=False)
         pr.set(xlabel="recall", ylabel="precision", title=area("auprc"))
         if threshold is not None:
             _operating_point(roc, values["fpr"], values["recall"], threshold, "right")
@@ -133,7 +133,7 @@ def reliability(predictions: Predictions) -> Figure:
         lower.hist(by_label, bins=list(edges), stacked=True, color=[BLUE, ORANGE], label=["safe", "unsafe"], rwidth=0.9)
         lower.set(xlabel="score, P(unsafe)", ylabel="images")
         lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        lower.legend(loc="upper center", ncols=2)
+        lower.legend(loc="best")
     return figure
 
 
@@ -180,7 +180,7 @@ _PANELS: Mapping[str, tuple[str, ...]] = {
     "learning rate": ("train/lr",),
 }
 _LINES: Mapping[str, dict[str, Any]] = {
-    "train/loss": {"label": "train, each step", "line": {"color": BLUE, "alpha": 0.25, "linewidth": 1}},
+    "train/loss": {"label": "train, single batches", "line": {"color": BLUE, "alpha": 0.25, "linewidth": 1}},
     "epoch/train_loss": {"label": "train", "line": {"color": BLUE, "marker": "o", "markersize": 3.5}},
     "epoch/val_loss": {"label": "validation", "line": {"color": ORANGE, "marker": "o", "markersize": 3.5}},
     "epoch/val_auroc": {"label": "AUROC", "line": {"color": ORANGE, "marker": "o", "markersize": 3.5}},

@@ -163,7 +163,7 @@ def metrics(predictions: Predictions, threshold: float | None = None) -> dict[st
 
     `threshold` was chosen on validation data (None: 0.5). What is undefined or infinite is left out, never NaN: no
     AUROC with one label, no precision with nothing flagged, no response ratio without false alarms. `top1` and `top5`
-    stand for data with more than two and more than five classes.
+    stand for data with more than two and more than five classes; `top1` also where no class is unsafe.
     """
     scored = predictions.scored
     values: dict[str, float] = {
@@ -180,7 +180,9 @@ def metrics(predictions: Predictions, threshold: float | None = None) -> dict[st
         found = {name: float(metric(sample)[0]) for name, metric in METRICS.items()}
         values |= {name: value for name, value in found.items() if math.isfinite(value)}
     if set(scored.table["label"]) <= set(scored.classes):
-        values |= {f"top{k}": _top_k(scored, k) for k in (1, 5) if len(scored.classes) > max(2, k)}
+        # With two classes of which one is unsafe, top-1 would say what accuracy says, at another threshold.
+        ranks = [k for k in (1, 5) if len(scored.classes) > k and (len(scored.classes) > 2 or not scored.has_scores)]
+        values |= {f"top{k}": _top_k(scored, k) for k in ranks}
     return values
 
 
