@@ -46,9 +46,10 @@ def _fraction(*, zero: bool = True, one: bool = False) -> dict[str, Rule]:
 class DataConfig:
     """Which samples, and how they are split."""
 
-    name: str = "data"  # how tables and figures call the data
+    name: str | None = None  # how tables and figures call the data; default: what the manifest says
     source: str = field(default="manifest", metadata=_one_of("manifest", "scenes", "digits"))
     manifest: str | None = None  # CSV or Parquet; see `figleaf data index`
+    root: str | None = None  # the folder that the manifest's paths start from; default: the manifest's
     classes: list[str] | None = None  # logit order; default: sorted labels
     unsafe: list[str] | None = None  # classes whose probability is the score; [] where nothing is unsafe
     count: int = field(default=2000, metadata=_at_least(8))  # scenes: how many pictures
@@ -240,7 +241,7 @@ def compose(root: str = "train", overrides: Sequence[str] = ()) -> Any:
             composed = hydra_compose(root, overrides=_addressed(overrides, ROOTS[root]))
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise FigleafError(_explain(error, root)) from error
+        raise FigleafError(_explain(error, root, overrides)) from error
     return from_dict(typing.cast(dict[str, Any], values), ROOTS[root])
 
 
@@ -324,7 +325,7 @@ def fingerprint(config: TrainConfig, data_hash: str) -> str:
     values = {k: v for k, v in to_dict(config).items() if k not in _INCIDENTAL}
     values["trainer"] = {k: v for k, v in values["trainer"].items() if k not in _INCIDENTAL_TRAINER}
     # Where the manifest lies is no part of the result: what it says and holds is in the data hash.
-    values["data"] = {k: v for k, v in values["data"].items() if k not in {"manifest", "cache_gb"}}
+    values["data"] = {k: v for k, v in values["data"].items() if k not in {"manifest", "root", "cache_gb"}}
     weights = Path(config.model.weights).expanduser()
     if weights.is_file():  # its content, wherever it lies
         values["model"] = {**values["model"], "weights": sha256_file(weights)}
@@ -395,14 +396,16 @@ def _addressed(overrides: Sequence[str], schema: type) -> list[str]:
     return addressed
 
 
-def _explain(error: Exception, root: str) -> str:
+def _explain(error: Exception, root: str, overrides: Sequence[str]) -> str:
     """Hydra's message, shortened to what a user can act on."""
     noise = ("See https", "Check that", "object_type", "full_key", "Config search path", "provider=", "full_key")
     lines = [line.strip() for line in str(error).splitlines()]
     message = " ".join(line for line in lines if line and not line.startswith(noise))
     if "Missing mandatory value" in message:
         message += f"; pass it, for example `figleaf {root} run=latest`"
-    return message
+    # Hydra does not always say which override it stumbled over.
+    unnamed = not any(override.split("=")[0] in message for override in overrides)
+    return f"{' '.join(overrides)}: {message}" if overrides and unnamed else message
 
 
 def _keys(schema: type, prefix: str = "") -> list[str]:

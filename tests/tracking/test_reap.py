@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -11,24 +10,29 @@ from figleaf.tracking.reap import reap
 from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import Store
 
-HOUR_AGO = dataclasses.replace(Beat.now(), time=time.time() - 3600)
+HERE = Beat.now()
+HOUR = 3600.0
 NO_PROCESS = 2**22 + 1  # beyond Linux's largest process id
 
 
+def silent_for(seconds: float, *, host: str = HERE.host, pid: int = NO_PROCESS) -> Beat:
+    return Beat(time.time() - seconds, host, pid)
+
+
 @pytest.mark.parametrize(
-    ("beat", "dead"),
+    ("silence_s", "host", "pid", "dead"),
     [
-        (Beat.now(), False),
-        (dataclasses.replace(Beat.now(), pid=NO_PROCESS), False),  # silent for too short a time
-        (dataclasses.replace(HOUR_AGO, pid=NO_PROCESS), True),
-        (dataclasses.replace(HOUR_AGO, pid=os.getpid()), True),  # the number was given to a process begun since
-        (dataclasses.replace(HOUR_AGO, pid=1, host="another"), True),
-        (dataclasses.replace(Beat.now(), host="another"), False),
+        (HOUR, HERE.host, NO_PROCESS, True),
+        (0, HERE.host, NO_PROCESS, False),
+        (HOUR, HERE.host, os.getpid(), True),  # the number was given to a process begun since
+        (HOUR, "another", 1, True),
+        (0, "another", 1, False),
     ],
 )
 def test_a_run_is_dead_when_silent_for_long_and_its_process_is_gone_as_far_as_one_can_see(
-    beat: Beat, dead: bool
+    silence_s: float, host: str, pid: int, dead: bool
 ) -> None:
+    beat = silent_for(silence_s, host=host, pid=pid)
     assert Beat.parse(beat.to_text()) == beat
     assert beat.is_dead(stale_after_s=120) == dead
 
@@ -41,10 +45,11 @@ def test_a_reaped_run_ended_with_its_last_sign_of_life(start: Callable[..., Trac
     with start() as run:
         pass
     store.client.update_run(run.run_id, status="RUNNING")
-    store.client.set_tag(run.run_id, TAG, dataclasses.replace(HOUR_AGO, pid=NO_PROCESS).to_text())
+    beat = silent_for(HOUR)
+    store.client.set_tag(run.run_id, TAG, beat.to_text())
     (row,) = reap(store)
     assert (row["run_id"], row["name"], row["folder"]) == (run.run_id, "vgg11-s0", str(run.folder))
-    assert store.client.get_run(run.run_id).info.end_time == int(HOUR_AGO.time * 1000)
+    assert store.client.get_run(run.run_id).info.end_time == int(beat.time * 1000)
     assert reap(store) == []
 
 

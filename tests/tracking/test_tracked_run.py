@@ -114,11 +114,16 @@ def test_an_exit_that_claims_success_half_way_gets_143(start: Start, store: Stor
     assert status(store, run.run_id) == "KILLED"
 
 
-def test_signal_handlers_are_put_back(start: Start) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
-    with start():
-        assert signal.getsignal(signal.SIGTERM) != before[0]
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
+def test_signal_handlers_are_put_back_and_nohup_is_respected(start: Start) -> None:
+    outer = [signal.signal(signal.SIGTERM, signal.SIG_DFL), signal.signal(signal.SIGHUP, signal.SIG_IGN)]
+    try:
+        with start():
+            assert callable(signal.getsignal(signal.SIGTERM))
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, outer[0])
+        signal.signal(signal.SIGHUP, outer[1])
 
 
 def test_a_resumed_run_is_the_same_run_and_says_what_changed(start: Start, store: Store) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,11 @@ def assert_six_whole_runs(home: Path) -> None:
 
 @pytest.mark.usefixtures("blank_database")  # it imports in this process what each child would have to
 def test_six_processes_open_a_fresh_store_at_once_and_all_succeed(tmp_path: Path) -> None:
-    children = [in_child(lambda name=f"r{index}": opened_and_used(tmp_path, name)) for index in range(6)]
+    def begin(index: int) -> None:
+        time.sleep(0.1 * index)  # so that some come upon the work of others half done, or just done
+        opened_and_used(tmp_path, f"r{index}")
+
+    children = [in_child(partial(begin, index)) for index in range(6)]
     assert [exit_code(child) for child in children] == [0] * 6
     assert_six_whole_runs(tmp_path)
 

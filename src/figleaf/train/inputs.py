@@ -28,7 +28,9 @@ def read_manifest(data: DataConfig, home: Path) -> Manifest:
             "data.manifest=null: pass data=manifest data.manifest=PATH; `figleaf data index FOLDER` makes one"
         )
     else:
-        manifest = load_manifest(data.manifest, classes=data.classes, unsafe=data.unsafe, name=data.name)
+        manifest = load_manifest(
+            data.manifest, classes=data.classes, unsafe=data.unsafe, name=data.name, root=data.root
+        )
     if data.fold is not None:
         manifest = assign_fold(manifest, fold=data.fold, folds=data.folds, seed=data.seed)
     if data.calib_fraction and "train" in manifest.splits and "calib" not in manifest.splits:

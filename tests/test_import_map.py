@@ -1,0 +1,74 @@
+"""The rooms import in one direction, and heavy or foreign libraries stay where they belong."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "figleaf"
+SMALL = {"errors", "files", "progress"}  # modules that every room may use
+MAY_IMPORT = {
+    "data": set(),
+    "vgg": {"data"},
+    "evaluate": {"vgg", "data"},
+    "tracking": set(),
+    "config": set(),
+    "train": {"evaluate", "vgg", "data", "tracking", "config"},
+    "export": {"evaluate", "vgg", "data"},
+    "study": {"train", "evaluate", "vgg", "data", "tracking", "config"},
+    "commands": {"study", "train", "export", "evaluate", "vgg", "data", "tracking", "config", "cli"},
+    "cli": {"commands"},
+}
+ONLY_IN = {
+    "mlflow": {"tracking", "train/warm.py"},
+    "hydra": {"config.py"},
+    "omegaconf": {"config.py"},
+    "pytorch_lightning": {"train"},
+    "albumentations": {"data/augment.py"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names of everything that `file` imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_rooms_import_downwards_only(file: Path) -> None:
+    own = room(file)
+    if own == "__init__":
+        return
+    used = {name.split(".")[1] for name in imports(file) if name.startswith("figleaf.")} - {own, "__version__"} - SMALL
+    assert used <= MAY_IMPORT.get(own, set()), f"{own} must not know {used - MAY_IMPORT.get(own, set())}"
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_library_stays_in_its_room(library: str) -> None:
+    users = {str(f.relative_to(PACKAGE)) for f in FILES if any(n.split(".")[0] == library for n in imports(f))}
+    strays = {user for user in users if user not in ONLY_IN[library] and user.split("/")[0] not in ONLY_IN[library]}
+    assert users, f"nobody imports {library}: take it off this list"
+    assert not strays
+
+
+def test_nobody_imports_the_other_lightning() -> None:
+    # `lightning.pytorch` holds its own copy of every class; mixing the two gives TypeErrors far away.
+    assert not [f for f in FILES if any(name.split(".")[0] == "lightning" for name in imports(f))]
+
+
+def test_no_room_says_nothing() -> None:
+    assert not {"utils", "util", "helpers", "common", "misc", "base"} & {
+        part.removesuffix(".py") for file in FILES for part in file.relative_to(PACKAGE).parts
+    }
