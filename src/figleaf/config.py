@@ -87,7 +87,7 @@ class ModelConfig:
     dropout: float = field(default=0.5, metadata=_fraction())
     input_size: int = field(default=224, metadata=_at_least(32))
     adaptive_pool: bool = False  # torchvision's 7x7 adaptive pooling before the fc head
-    weights: str = "none"  # none | torchvision:IMAGENET1K_V1 | path to .pth .safetensors .npz .h5
+    weights: str = "none"  # none | torchvision:IMAGENET1K_V1 | shallower:PATH | path to .pth .safetensors .npz .h5
     frozen_stages: int = field(default=0, metadata={"rule": Rule(lambda x: 0 <= x <= 5, "0 to 5")})
     checkpoint_activations: bool = False  # less memory, one more forward pass
 
@@ -326,9 +326,9 @@ def fingerprint(config: TrainConfig, data_hash: str) -> str:
     values["trainer"] = {k: v for k, v in values["trainer"].items() if k not in _INCIDENTAL_TRAINER}
     # Where the manifest lies is no part of the result: what it says and holds is in the data hash.
     values["data"] = {k: v for k, v in values["data"].items() if k not in {"manifest", "root", "cache_gb"}}
-    weights = Path(config.model.weights).expanduser()
-    if weights.is_file():  # its content, wherever it lies
-        values["model"] = {**values["model"], "weights": sha256_file(weights)}
+    kind, _, path = config.model.weights.rpartition(":")
+    if Path(path).expanduser().is_file():  # its content, wherever it lies
+        values["model"] = {**values["model"], "weights": f"{kind}:{sha256_file(Path(path).expanduser())}"}
     canonical = json.dumps({"config": values, "data": data_hash}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -111,7 +111,10 @@ def test_torchrun_starts_ranks_too(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(config)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
     done = subprocess.run(
-        [*command, "-m", "figleaf.train.worker", str(tmp_path / "config.json")], capture_output=True, text=True, check=False
+        [*command, "-m", "figleaf.train.worker", str(tmp_path / "config.json")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count('"run_id"') == 1

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bad_images import write_bad_corpus
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from bad_images import write_bad_corpus
 from figleaf.config import compose, experiments_dir
 from figleaf.data.manifest import sample_id
 from figleaf.data.sampler import BatchPlan
@@ -90,7 +90,9 @@ def test_learning_rate_is_a_function_of_the_step(schedule: str) -> None:
     if schedule == "one_cycle":
         assert rates[0] < 0.1
         assert rates[-1] < 1e-3
-        assert rates == sorted(rates[: rates.index(max(rates))]) + sorted(rates[rates.index(max(rates)) :], reverse=True)
+        assert rates == sorted(rates[: rates.index(max(rates))]) + sorted(
+            rates[rates.index(max(rates)) :], reverse=True
+        )
     else:
         assert set(rates) == {0.1}
 
@@ -111,12 +113,21 @@ def test_run_leaves_all_that_is_promised(home: Path) -> None:
     run = client.get_run(result.run_id)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "mine")
     artifacts = {a.path for a in client.list_artifacts(result.run_id)}
-    assert artifacts >= {"config.yaml", "environment.txt", "hardware.json", "predictions.parquet", "model", "slices.csv"}
+    assert artifacts >= {
+        "config.yaml",
+        "environment.txt",
+        "hardware.json",
+        "predictions.parquet",
+        "model",
+        "slices.csv",
+    }
     figures = {a.path for a in client.list_artifacts(result.run_id, "figures")} | artifacts
     assert any(path.endswith("learning_curves.png") for path in figures)
     assert run.data.params["model.depth"] == "11"
     assert len(run.data.tags["figleaf.data_hash"]) == 64
-    assert {"epoch/val_auroc", "epoch/train_loss", "test/auroc", "cost/gmacs", "time/peak_memory_mb"} <= set(run.data.metrics)
+    assert {"epoch/val_auroc", "epoch/train_loss", "test/auroc", "cost/gmacs", "time/peak_memory_mb"} <= set(
+        run.data.metrics
+    )
     predictions = Predictions.load(result.folder / "predictions.parquet")
     assert set(predictions.table["split"]) == {"val", "test"}
 

@@ -1,5 +1,7 @@
 """From a configuration and its inputs to the parts of a training."""
 
+from pathlib import Path
+
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -12,7 +14,10 @@ from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs
 from figleaf.train.module import Classifier
 from figleaf.vgg.network import VGG, freeze
-from figleaf.vgg.weights import initialise, save
+from figleaf.vgg.weights import init_from_shallower, initialise, load, save
+
+# model.weights=shallower:PATH starts a deeper network from a trained A, as the VGG paper did.
+SHALLOWER = "shallower:"
 
 
 def make_plan(config: TrainConfig, inputs: Inputs, rows: IntArray, rank: int, world_size: int) -> BatchPlan:
@@ -44,7 +49,10 @@ def make_module(config: TrainConfig, inputs: Inputs, rows: IntArray, plan: Batch
         checkpoint_activations=m.checkpoint_activations,
         adaptive_pool=m.adaptive_pool,
     )
-    initialise(net, m.weights)
+    if m.weights.startswith(SHALLOWER):
+        init_from_shallower(net, load(Path(m.weights.removeprefix(SHALLOWER)))[0])
+    else:
+        initialise(net, m.weights)
     freeze(net, m.frozen_stages)
     if config.trainer.channels_last:
         net = net.to(memory_format=torch.channels_last)
