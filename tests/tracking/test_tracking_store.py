@@ -14,6 +14,7 @@ import requests
 from watching import exit_code, history, in_child, status
 
 from figleaf.errors import FigleafError
+from figleaf.tracking import store as tracking_store
 from figleaf.tracking.find import find_run
 from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import Store, open_store, ui_command
@@ -43,13 +44,25 @@ def assert_six_whole_runs(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("blank_database")  # it imports in this process what each child would have to
-def test_six_processes_open_a_fresh_store_at_once_and_all_succeed(tmp_path: Path) -> None:
+def test_six_processes_open_a_fresh_store_at_once_and_all_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, preparations = tracking_store._create_database, tmp_path / "preparations"
+    preparations.mkdir()
+
+    def counted(path: Path, artifact_root: Path) -> None:
+        (preparations / str(os.getpid())).touch()
+        prepare(path, artifact_root)
+
+    monkeypatch.setattr(tracking_store, "_create_database", counted)
+
     def begin(index: int) -> None:
         time.sleep(0.1 * index)  # so that some come upon the work of others half done, or just done
         opened_and_used(tmp_path, f"r{index}")
 
     children = [in_child(partial(begin, index)) for index in range(6)]
     assert [exit_code(child) for child in children] == [0] * 6
+    assert len(list(preparations.iterdir())) == 1
     assert_six_whole_runs(tmp_path)
 
 

@@ -31,7 +31,7 @@ def in_child(work: Callable[[], object]) -> int:
         os._exit(code)
 
 
-def exit_code(pid: int, timeout_s: float = 60.0) -> int:
+def exit_code(pid: int, timeout_s: float = 300.0) -> int:
     """Wait for a child of `in_child`; minus the signal's number when one killed it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -107,8 +107,9 @@ def find_run(store: Store, ref: str) -> FoundRun:
         FigleafError: no run or several runs fit; the message lists candidates.
     """
     if ref == "latest":
-        finished = _search(store, "attributes.status = 'FINISHED'", limit=1)
-        return _only(finished, ref, store)
+        # The parent run of a study holds no model.
+        finished = [run for run in runs(store, status="FINISHED") if run.tags.get("figleaf.kind") != "study"]
+        return _only(finished[:1], ref, store)
     if ref.startswith("best:"):
         return _best(store, ref)
     if re.fullmatch(r"[0-9a-f]{32}", ref):
