@@ -26,7 +26,7 @@ from figleaf.errors import FigleafError
     ],
 )
 def test_wrong_override_is_named_with_the_way_out(override: str, told: str) -> None:
-    with pytest.raises(FigleafError, match="(?s).*") as caught:
+    with pytest.raises(FigleafError) as caught:
         compose("train", [override])
     assert told in str(caught.value)
     assert override.split("=")[0].split(".")[0] in str(caught.value)

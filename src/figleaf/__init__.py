@@ -5,7 +5,7 @@ import os
 __version__ = "0.1.0"
 
 # No telemetry. These are read by libraries when they are imported, so they are set before any of them can be:
-# albumentations asks the package index for its version, MLflow looks for a telemetry host, onnxruntime writes a device id.
+# albumentations asks the package index for its version, MLflow looks for a telemetry host, onnxruntime writes an id.
 for _name, _value in {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",

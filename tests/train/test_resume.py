@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
-# Everything that draws random numbers is on: augmentation, PCA colour, dropout; and the states that a resume could lose.
+# Everything that draws random numbers is on (augmentation, PCA colour, dropout), and every state a resume could lose.
 OVERRIDES = [
     "data=digits",
     "model=debug",

@@ -17,7 +17,7 @@ class BatchPlan:
     """How `count` samples are dealt into global batches, then among ranks and accumulation steps.
 
     The global batch is what the optimiser sees; rank r of R with A accumulation steps takes 1/(R A) of it at a time.
-    The incomplete batch at an epoch's end is dropped, as is usual for training, so that every step weighs the same.
+    The incomplete batch at an epoch's end is dropped, as is usual in training: every step weighs the same.
     `weights` (count,), when given, draws samples with replacement in proportion to it.
     """
 
@@ -47,7 +47,7 @@ class BatchPlan:
         return rng.choice(self.count, self.count, p=self.weights / self.weights.sum())
 
     def batches(self, epoch: int) -> IntArray:
-        """Positions for each forward pass of this rank, shape (batches_per_epoch, batch_size / (ranks * accumulate))."""
+        """Positions for each forward pass of this rank, shape (batches_per_epoch, batch_size / (R A))."""
         used = self.order(epoch)[: self.steps_per_epoch * self.batch_size]
         dealt = used.reshape(self.steps_per_epoch, self.accumulate, self.world_size, -1)
         return np.ascontiguousarray(dealt[:, :, self.rank]).reshape(self.batches_per_epoch, -1)
@@ -69,11 +69,11 @@ def plan_batches(
     the batch cannot be divided.
     """
     if count < world_size:
-        raise FigleafError(f"the train split has {count} readable samples for {world_size} ranks: add data or use fewer")
+        raise FigleafError(f"the train split has {count} readable samples for {world_size} ranks: use fewer ranks")
     batch_size = min(batch_size, count - count % world_size)
     if batch_size % world_size:
         raise FigleafError(
-            f"optimizer.batch_size={batch_size}: expected a multiple of the {world_size} ranks, since it is the global batch"
+            f"optimizer.batch_size={batch_size}: expected a multiple of the {world_size} ranks; it is the global batch"
         )
     share = batch_size // world_size
     limit = max_device_batch or share
@@ -82,5 +82,5 @@ def plan_batches(
 
 
 def shard(count: int, rank: int, world_size: int) -> IntArray:
-    """The samples that `rank` evaluates: every sample falls to exactly one rank, none is repeated to even things out."""
+    """The samples that `rank` evaluates: each falls to exactly one rank, none is repeated to even things out."""
     return np.arange(rank, count, world_size)

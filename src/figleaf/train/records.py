@@ -50,8 +50,8 @@ class Recorder:
 class TrackedRecorder(Recorder):
     """Takes what a run tells and brings it to MLflow."""
 
-    def __init__(self, run: TrackedRun, folder: RunFolder) -> None:
-        self.run, self.folder, self.run_id = run, folder, run.run_id
+    def __init__(self, run: TrackedRun, folder: RunFolder, name: str) -> None:
+        self.run, self.folder, self.name, self.run_id = run, folder, name, run.run_id
 
     def start_at(self, journal_offset: int) -> None:
         """Cut the journal back to the checkpoint."""
@@ -81,9 +81,8 @@ class TrackedRecorder(Recorder):
         if test.has_both_labels:
             save_figure(roc_pr(test, threshold), figures / "roc_pr.png")
             save_figure(reliability(test), figures / "reliability.png")
-        save_figure(
-            learning_curves(pd.DataFrame(run.journal.rows(), columns=Row._fields)), figures / "learning_curves.png"
-        )
+        rows = pd.DataFrame(run.journal.rows(), columns=Row._fields)
+        save_figure(learning_curves(rows, self.name), figures / "learning_curves.png")
         run.log_artifact(figures)
         if len(test):
             table = slice_table(test, threshold).to_csv(index=False)
@@ -133,7 +132,7 @@ def open_recorder(
         run.log_artifact(write_text(folder.path / "hardware.json", json.dumps(hardware(), indent=2) + "\n"))
         if git["diff"]:
             run.log_artifact(write_text(folder.path / "git.diff", git["diff"]))
-        yield TrackedRecorder(run, folder)
+        yield TrackedRecorder(run, folder, run_name(config))
 
 
 def run_name(config: TrainConfig) -> str:

@@ -1,0 +1,154 @@
+"""The command line: quick help, mistakes named without a traceback, clean output for a pipe, nothing sent anywhere."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from figleaf.cli import COMMANDS, main
+
+TRAIN = ["train", "data=digits", "model=debug", "trainer.epochs=1", "trainer.intervals=0", "trainer.threads=1"]
+
+# Loaded by every Python process that has its folder on PYTHONPATH: notes and refuses connections beyond this machine.
+GUARD = """
+import os, socket
+
+def guarded(original):
+    def call(self, address, *rest):
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            with open(os.environ["EGRESS_LOG"], "a") as log:
+                log.write(f"{address}\\n")
+            raise OSError("blocked by the test")
+        return original(self, address, *rest)
+    return call
+
+socket.socket.connect = guarded(socket.socket.connect)
+socket.socket.connect_ex = guarded(socket.socket.connect_ex)
+lookup = socket.getaddrinfo
+
+def resolve(host, *rest, **options):
+    if host not in (None, "", "127.0.0.1", "::1", "localhost", socket.gethostname()):
+        with open(os.environ["EGRESS_LOG"], "a") as log:
+            log.write(f"lookup {host}\\n")
+        raise OSError("blocked by the test")
+    return lookup(host, *rest, **options)
+
+socket.getaddrinfo = resolve
+"""
+
+
+def figleaf(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "figleaf.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"figleaf {command}" in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from figleaf.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'mlflow', 'pandas', 'hydra', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "model.widht=1"], "did you mean model.width"),
+        (["train", "data=manifest"], "data.manifest"),
+        (["train", "data=manifest", "data.manifest=missing.csv"], "missing.csv"),
+        (["train", "-m", "trainer=ddp_cpu", "seed=1,2"], "study"),
+        (["evaluate", "run=nothing", "data=digits"], "nothing"),
+        (["evaluate", "run=missing.onnx", "data=digits"], "missing.onnx"),
+        (["export", "run=latest"], "latest"),
+        (["study", "run", "dmeo"], "demo"),
+        (["data", "index", "missing"], "missing"),
+    ],
+)
+def test_mistake_is_named_without_a_traceback(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert shown.err.startswith("error: ") or "\nerror: " in shown.err
+    assert not shown.out
+
+
+def test_configuration_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "model=vgg19", "--print-config"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["depth"] == 19
+
+
+@pytest.mark.slow
+def test_whole_way_in_a_pipe_sends_nothing_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(GUARD)
+    log = tmp_path / "egress.log"
+    environment = {"PYTHONPATH": str(tmp_path), "EGRESS_LOG": str(log), "CI": ""}
+    trained = figleaf(*TRAIN, **environment)
+    assert trained.returncode == 0, trained.stderr
+    run = json.loads(trained.stdout)
+    evaluated = figleaf("evaluate", f"run={run['run_id'][:8]}", "data=digits", "intervals=20", **environment)
+    found = json.loads(evaluated.stdout)
+    assert found["auroc"] == pytest.approx(run["metrics"]["test/auroc"], abs=1e-12)
+    assert Path(found["predictions"]).exists()
+    out = tmp_path / "export"
+    exported = figleaf("export", "run=latest", f"out={out}", **environment)
+    assert exported.returncode == 0, exported.stderr
+    assert json.loads(exported.stdout)["formats"]["onnx"]["max_logit_diff"] < 1e-3
+    again = figleaf("evaluate", f"run={out}/model.onnx", "data=digits", "intervals=0", **environment)
+    assert json.loads(again.stdout)["auroc"] == pytest.approx(found["auroc"], abs=1e-6)
+    listed = figleaf("runs", "list", **environment)
+    assert run["run_id"] in listed.stdout
+    checked = figleaf("data", "check", "data=digits", **environment)
+    json.loads(checked.stdout)
+    assert not log.exists(), f"connections beyond this machine: {log.read_text()}"
+
+
+@pytest.mark.slow
+def test_grid_is_trained_one_after_the_other() -> None:
+    done = figleaf(*TRAIN, "-m", "seed=1,2")
+    assert done.returncode == 0, done.stderr
+    runs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len({run["run_id"] for run in runs}) == 2
+
+
+@pytest.mark.slow
+def test_term_signal_leaves_a_killed_run_that_goes_on(home: Path) -> None:
+    import signal
+    import time
+
+    command = [sys.executable, "-m", "figleaf.cli", *TRAIN[:-2], "trainer.epochs=40", "trainer.checkpoint_seconds=0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 200
+    while not list(home.glob("runs/*/checkpoints/last.ckpt")) and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    assert process.returncode == 143
+    listed = figleaf("runs", "list")
+    assert "KILLED" in listed.stdout
+    assert figleaf(*TRAIN[:-2], "trainer.epochs=40", "trainer.checkpoint_seconds=0").returncode == 0
+    listed = figleaf("runs", "list")
+    assert "FINISHED" in listed.stdout
+    assert "KILLED" not in listed.stdout
