@@ -1,9 +1,9 @@
-"""Ray-cast tapered capsules in numpy: which part is seen at each pixel, how far, and with which normal.
+"""Ray casting of tapered capsules in numpy: which part is seen at each sample of a grid, where on it, and its normal.
 
-Orthographic rays make every discriminant a quadratic polynomial of the pixel coordinates, so a part costs a few array
-operations over its bounding box; normals are computed afterwards, once, for the pixels that are seen.
-The intersection is Inigo Quilez's rounded cone (iquilezles.org/articles/intersectors), a flattened part being a round one in a
-space stretched along its front.
+The intersection is Inigo Quilez's rounded cone (iquilezles.org/articles/intersectors); a flattened part is a round one
+in a space stretched along its front. Under orthographic rays each of its discriminants is a quadratic polynomial of the
+sample's place, so a part costs a few array operations over its bounding box. Normals are worked out afterwards, once,
+for what is seen.
 """
 
 from dataclasses import dataclass
@@ -11,121 +11,179 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.data.scenes.skeleton import ENDS, FLATNESS, TRIMS, Posed
+from figleaf.data.scenes.skeleton import ENDS, SEGMENTS, Figures, FloatArray
 
 Array = NDArray[np.float32]
+_FLATNESS = np.array([segment.flat for segment in SEGMENTS])
+_TRIMS = np.array([segment.trim for segment in SEGMENTS])
+_ONE = np.array((0.0, 0.0, 1.0))  # the constant 1 as a polynomial of (x, y, 1)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """P tapered capsules in pixels: centres `start`, `end` (P, 3), and `axis` (P, 3), `radii` (P, 2) in the space that `stretch` (P, 3, 3) maps to."""
+    """P = K * L capsules: centres `start`, `end` (P, 3) in view space; `stretch` (P, 3, 3) maps to the space in which
+    the part is round, with the axis `axis` (P, 3) and the radii `radii` (P, 2)."""
 
-    start: Array
-    end: Array
-    axis: Array
-    radii: Array
-    stretch: Array
+    start: FloatArray
+    end: FloatArray
+    stretch: FloatArray
+    axis: FloatArray
+    radii: FloatArray
 
     @classmethod
-    def of(cls, figures: Posed, pixels_per_pixel: int) -> "Parts":
-        """The parts of all figures, figure by figure, on a grid so many times finer than the figures' pixels."""
-        joints = figures.joints * pixels_per_pixel
-        first, last = joints[:, ENDS[:, 0]], joints[:, ENDS[:, 1]]
-        start = (first + TRIMS[:, :1] * (last - first)).reshape(-1, 3)
-        end = (last + TRIMS[:, 1:] * (first - last)).reshape(-1, 3)
-        front = figures.frames[..., 2].reshape(-1, 3)
-        flatness = np.tile(FLATNESS, len(joints))[:, None, None]
+    def of(cls, figures: Figures) -> "Parts":
+        """The parts of all figures, figure by figure."""
+        first, last = figures.joints[:, ENDS[:, 0]], figures.joints[:, ENDS[:, 1]]
+        start = (first + _TRIMS[:, :1] * (last - first)).reshape(-1, 3)
+        end = (last + _TRIMS[:, 1:] * (first - last)).reshape(-1, 3)
+        front = figures.turns[..., 2].reshape(-1, 3)
+        flatness = np.tile(_FLATNESS, len(figures.joints))[:, None, None]
         stretch = np.eye(3) + (flatness - 1) * front[:, :, None] * front[:, None, :]
         axis = (stretch @ (end - start)[:, :, None])[..., 0]
-        radii = figures.radii.reshape(-1, 2) * pixels_per_pixel
-        return cls(*(a.astype(np.float32) for a in (start, end, axis, radii, stretch)))
+        return cls(start, end, stretch, axis, figures.radii.reshape(-1, 2))
+
+    @property
+    def lengths(self) -> FloatArray:
+        """Distance (P,) between each part's centres."""
+        length: FloatArray = np.linalg.norm(self.end - self.start, axis=1)
+        return length
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What is seen: `mask` (S, S) and, for its N pixels in row order, `part` (N,), `depth` (N,), `along` (N,) from 0 at the part's start to 1, `normal` (N, 3)."""
+    """What is seen on a grid of (G, G) samples.
 
-    mask: NDArray[np.bool_]
+    `owner` (G, G) is the part seen at each sample, -1 where there is none. For the N samples that see one, in row
+    order: `row`, `column`, `part` (N,), `depth` (N,) towards the viewer, `along` (N,) from 0 at the part's start to 1
+    at its end, and the unit `normal` (N, 3).
+    """
+
+    owner: NDArray[np.int16]
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
     part: NDArray[np.int16]
     depth: Array
     along: Array
     normal: Array
 
 
-def cast(parts: Parts, size: int) -> Surface:
-    """The nearest surface at each pixel centre of a (size, size) grid; the viewer is at z = +infinity."""
-    depth = np.full((size, size), -np.inf, np.float32)
-    owner = np.full((size, size), -1, np.int16)
-    reach = parts.radii.max(1)
-    ends = np.stack([parts.start, parts.end])
-    lows = np.clip(np.floor(ends.min(0)[:, :2] - reach[:, None]), 0, size).astype(int)
-    highs = np.clip(np.ceil(ends.max(0)[:, :2] + reach[:, None]), 0, size).astype(int)
-    for number, ((x0, y0), (x1, y1)) in enumerate(zip(lows, highs, strict=True)):
+def cast(parts: Parts, grid: int) -> Surface:
+    """What a viewer at z = +infinity sees at the centres of grid x grid unit squares."""
+    depth = np.full((grid, grid), -np.inf, np.float32)
+    owner = np.full((grid, grid), -1, np.int16)
+    reach = parts.radii.max(1, keepdims=True)
+    ends = np.stack([parts.start, parts.end])[..., :2]
+    low = np.floor(ends.min(0) - reach).clip(0, grid).astype(int)
+    high = np.ceil(ends.max(0) + reach).clip(0, grid).astype(int)
+    rays, centres = _Rays.of(parts), np.arange(grid, dtype=np.float32) + np.float32(0.5)
+    for number, ((x0, y0), (x1, y1)) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
         if x0 >= x1 or y0 >= y1:
             continue
-        window = (slice(y0, y1), slice(x0, x1))
-        z = _front(parts, number, np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
-        nearer = z > depth[window]
-        depth[window][nearer] = z[nearer]
-        owner[window][nearer] = number
-    mask = owner >= 0
-    rows, columns = np.nonzero(mask)
-    part = owner[mask]
-    points = np.stack([columns + 0.5, rows + 0.5, depth[mask]], axis=1).astype(np.float32)
-    along, normal = _surface(parts, part, points)
-    return Surface(mask, part, points[:, 2], along, normal)
+        x, y, z = parts.start[number].tolist()
+        front = rays.front(number, centres[x0:x1] - x, centres[y0:y1] - y)
+        front += z
+        nearer = front > depth[y0:y1, x0:x1]
+        np.copyto(depth[y0:y1, x0:x1], front, where=nearer)
+        np.copyto(owner[y0:y1, x0:x1], np.int16(number), where=nearer)
+    row, column = np.nonzero(owner >= 0)
+    part, seen = owner[row, column], depth[row, column]
+    along, normal = _place_and_normal(parts, part, np.stack([column + 0.5, row + 0.5, seen], axis=1).astype(np.float32))
+    return Surface(owner, row, column, part, seen, along, normal)
 
 
-def _front(parts: Parts, number: int, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> Array:
-    """Depth of one part's front over the grid ys x xs, -inf beside it."""
-    start, axis, stretch = (a[number].astype(np.float64) for a in (parts.start, parts.axis, parts.stretch))
-    r0, r1 = (float(r) for r in parts.radii[number])
-    x, y = (xs - start[0]), (ys - start[1])
-    speed = float(np.linalg.norm(stretch[:, 2]))
-    ray = -stretch[:, 2] / speed
-    taper, length2, m2 = r0 - r1, float(axis @ axis), float(axis @ ray)
-    d2 = length2 - taper * taper
-    # Polynomials of (x, y, 1) as symmetric matrices; rays start in the plane z = start[2].
-    lift = np.column_stack([stretch[:, 0], stretch[:, 1], np.zeros(3)])
-    origin2 = lift.T @ lift
-    m1, m3 = axis @ lift, ray @ lift
-    one = np.array((0.0, 0.0, 1.0))
-    k2 = d2 - m2 * m2
-    k2 = k2 if abs(k2) > 1e-6 * d2 else 1e-6 * d2
-    k1 = d2 * m3 - m2 * m1 + m2 * taper * r0 * one
-    offset = m1 - taper * r0 * one
-    k0 = d2 * origin2 - np.outer(offset, offset) - d2 * r0 * r0 * np.outer(one, one)
-    far = m3 - m2 * one  # the second sphere's own m3
-    far2 = origin2 - np.outer(m1, one) - np.outer(one, m1) + length2 * np.outer(one, one)
+@dataclass(frozen=True)
+class _Rays:
+    """Each part's ray equations, as polynomials of (x, y, 1) relative to its start; names as in the source.
 
-    def line(c: NDArray[np.float64]) -> Array:
-        return ((c[1] * y + c[2])[:, None] + (c[0] * x)[None, :]).astype(np.float32)
+    With distance t along a ray: the cone's t solves k2 t^2 + 2 k1 t + k0 = 0 and is taken where 0 < offset + m2 t < d2;
+    a sphere's t is -`lead` - sqrt(`square`).
+    """
 
-    def root(quadratic: NDArray[np.float64]) -> Array:
-        """Square root of the polynomial, NaN where it is negative: NaN loses every comparison below."""
-        rows = (quadratic[1, 1] * y + 2 * quadratic[1, 2]) * y + quadratic[2, 2]
-        columns = (quadratic[0, 0] * x + 2 * quadratic[0, 2]) * x
-        values = rows[:, None] + columns[None, :] + np.outer(2 * quadratic[0, 1] * y, x)
-        return np.sqrt(values, dtype=np.float32, casting="same_kind")
+    k2: FloatArray  # (P,)
+    k1: FloatArray  # (P, 3), linear
+    cone: FloatArray  # (P, 3, 3), quadratic: k1^2 - k2 k0
+    offset: FloatArray  # (P, 3)
+    m2: FloatArray  # (P,)
+    d2: FloatArray  # (P,)
+    lead: FloatArray  # (2, P, 3)
+    square: FloatArray  # (2, P, 3, 3)
+    speed: FloatArray  # (P,)
 
-    with np.errstate(invalid="ignore"):
-        cone = (-root(np.outer(k1, k1) - k2 * k0) - line(k1)) / np.float32(k2)
-        height = line(offset) + cone * np.float32(m2)
-        cone[~((height > 0) & (height < d2))] = np.nan
-        ball0 = -line(m3) - root(np.outer(m3, m3) - origin2 + r0 * r0 * np.outer(one, one))
-        ball1 = -line(far) - root(np.outer(far, far) - far2 + r1 * r1 * np.outer(one, one))
-    distance = np.fmin(np.fmin(cone, ball0), ball1)
-    front = np.float32(start[2]) - distance / np.float32(speed)
-    return np.where(np.isnan(front), np.float32(-np.inf), front)
+    @classmethod
+    def of(cls, parts: Parts) -> "_Rays":
+        """The equations for rays that start in the plane of each part's start and run away from the viewer."""
+        speed = np.linalg.norm(parts.stretch[:, :, 2], axis=1)
+        ray = -parts.stretch[:, :, 2] / speed[:, None]
+        lift = parts.stretch.copy()
+        lift[:, :, 2] = 0  # (x, y, 1) to the ray's start in the part's round space
+        r0, r1 = parts.radii[:, 0, None, None], parts.radii[:, 1, None, None]
+        taper = parts.radii[:, 0] - parts.radii[:, 1]
+        length2 = (parts.axis**2).sum(1)
+        d2 = length2 - taper**2
+        m1, m2, m3 = _dot(parts.axis, lift), (parts.axis * ray).sum(1), _dot(ray, lift)
+        m5 = np.swapaxes(lift, 1, 2) @ lift
+        one = np.outer(_ONE, _ONE)
+        offset = m1 - (taper * parts.radii[:, 0])[:, None] * _ONE
+        k2 = d2 - m2**2
+        k2 = np.where(np.abs(k2) < 1e-6 * d2, 1e-6 * d2, k2)
+        k1 = d2[:, None] * m3 - m2[:, None] * offset
+        k0 = d2[:, None, None] * (m5 - r0**2 * one) - _outer(offset, offset)
+        far = m3 - m2[:, None] * _ONE
+        shift = _outer(m1, np.broadcast_to(_ONE, m1.shape))
+        m7 = m5 - shift - np.swapaxes(shift, 1, 2) + length2[:, None, None] * one
+        square = np.stack([_outer(m3, m3) - m5 + r0**2 * one, _outer(far, far) - m7 + r1**2 * one])
+        cone = _outer(k1, k1) - k2[:, None, None] * k0
+        return cls(k2, k1, cone, offset, m2, d2, np.stack([m3, far]), square, speed)
+
+    def front(self, number: int, x: Array, y: Array) -> Array:
+        """Depth of one part's front over the grid y (H,) by x (W,), relative to its start; NaN where rays miss it."""
+        yy, xx, y = (y * y)[:, None], x * x, y[:, None]
+
+        def linear(coefficients: FloatArray) -> Array:
+            a, b, c = coefficients.tolist()
+            values: Array = (b * y + c) + a * x
+            return values
+
+        def root(coefficients: FloatArray) -> Array:
+            (a, h, g), (_, b, f), (_, _, c) = coefficients.tolist()
+            values: Array = (2 * h * y) * x
+            values += a * xx + 2 * g * x
+            values += b * yy + 2 * f * y + c
+            return np.sqrt(values, out=values)
+
+        with np.errstate(invalid="ignore"):  # a ray that misses is NaN, which loses every comparison
+            distance = root(self.cone[number])
+            distance += linear(self.k1[number])
+            distance *= -1 / self.k2[number].item()
+            height = distance * self.m2[number].item()
+            height += linear(self.offset[number])
+            distance[~((height > 0) & (height < self.d2[number].item()))] = np.nan
+            for end in (0, 1):
+                ball = root(self.square[end, number])
+                ball += linear(self.lead[end, number])
+                np.fmin(distance, np.negative(ball, out=ball), out=distance)
+        distance *= -1 / self.speed[number].item()
+        return distance
 
 
-def _surface(parts: Parts, part: NDArray[np.int16], points: Array) -> tuple[Array, Array]:
-    """Position along its part and unit normal in view space of each surface point."""
-    axis, radii, stretch = parts.axis[part], parts.radii[part], parts.stretch[part]
-    taper = radii[:, 0] - radii[:, 1]
-    local = np.einsum("nij,nj->ni", stretch, points - parts.start[part])
-    d2 = np.einsum("ni,ni->n", axis, axis) - taper * taper
-    along = np.clip((np.einsum("ni,ni->n", axis, local) - radii[:, 0] * taper) / d2, 0, 1)
+def _dot(vector: FloatArray, matrix: FloatArray) -> FloatArray:
+    product: FloatArray = (vector[:, None, :] @ matrix)[:, 0]
+    return product
+
+
+def _outer(left: FloatArray, right: FloatArray) -> FloatArray:
+    product: FloatArray = left[:, :, None] * right[:, None, :]
+    return product
+
+
+def _place_and_normal(parts: Parts, part: NDArray[np.int16], points: Array) -> tuple[Array, Array]:
+    """Position along its part (N,) and unit normal (N, 3) of each surface point (N, 3)."""
+    axis, stretch = parts.axis.astype(np.float32)[part], parts.stretch.astype(np.float32)[part]
+    taper = parts.radii[:, 0] - parts.radii[:, 1]
+    d2 = ((parts.axis**2).sum(1) - taper**2).astype(np.float32)[part]
+    offset = (parts.radii[:, 0] * taper).astype(np.float32)[part]
+    local = np.einsum("nij,nj->ni", stretch, points - parts.start.astype(np.float32)[part])
+    along = np.clip((np.einsum("ni,ni->n", axis, local) - offset) / d2, 0, 1)
     normal = np.einsum("nji,nj->ni", stretch, local - along[:, None] * axis)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    normal /= np.sqrt(np.einsum("ni,ni->n", normal, normal))[:, None]
     return along, normal
