@@ -44,8 +44,8 @@ format: $(STAMP) ## let ruff format
 check-gpu: $(STAMP) ## one JSON report on this machine's CUDA devices
 	@$(BIN)/figleaf check-gpu
 
-bench: $(STAMP) ## every benchmark, one JSON object a line
-	@for script in benchmarks/*.py; do $(BIN)/python $$script | tail -n 1; done
+bench: $(STAMP) ## every benchmark; writes benchmarks/README.md
+	$(BIN)/python benchmarks/run_all.py
 
 ui: $(STAMP) ## the MLflow pages
 	$(BIN)/figleaf ui

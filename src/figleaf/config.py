@@ -328,7 +328,8 @@ def fingerprint(config: TrainConfig, data_hash: str) -> str:
     values["data"] = {k: v for k, v in values["data"].items() if k not in {"manifest", "root", "cache_gb"}}
     kind, _, path = config.model.weights.rpartition(":")
     if Path(path).expanduser().is_file():  # its content, wherever it lies
-        values["model"] = {**values["model"], "weights": f"{kind}:{sha256_file(Path(path).expanduser())}"}
+        digest = sha256_file(Path(path).expanduser())
+        values["model"] = {**values["model"], "weights": f"{kind}:{digest}" if kind else digest}
     canonical = json.dumps({"config": values, "data": data_hash}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -1,6 +1,7 @@
 """`figleaf study`: run what is missing of a study; show its status or its table."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from figleaf.commands.arguments import parser
 
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str]) -> int:
     shared["table"].add_argument("--format", nargs="+", default=["markdown"], metavar="FORMAT")
     shared["table"].add_argument("--check", action="store_true", help="exit code 1 when expected.yaml is not met")
     shared["table"].add_argument("--no-write", action="store_true", help="print only; leave the results folder alone")
+    shared["table"].add_argument(
+        "--into", type=Path, metavar="FILE.md", help="also put the table between its marks there"
+    )
     options = known.parse_args(arguments)
     from figleaf.study import commands
 
@@ -49,5 +53,6 @@ def main(arguments: Sequence[str]) -> int:
         formats=options.format,
         check=options.check,
         write=not options.no_write,
+        into=options.into,
         overrides=options.overrides,
     )

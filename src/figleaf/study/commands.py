@@ -107,11 +107,14 @@ def table(
     formats: Sequence[str] = ("markdown",),
     check: bool = False,
     write: bool = True,
+    into: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> int:
     """Print a study's table in `formats` and, with `write`, its results folder and README.
 
-    With `check`, returns 1 unless every figure of `expected.yaml` is met. Raises `FigleafError` when no run is done.
+    `into` is a Markdown file whose lines between `<!-- NAME table: begin ... -->` and `<!-- NAME table: end -->` become
+    the table. With `check`, returns 1 unless every figure of `expected.yaml` is met. Raises `FigleafError` when no run
+    is done.
     """
     study = find_study(name, experiments_dir())
     for text in formats:
@@ -133,9 +136,24 @@ def table(
         "csv": lambda: to_csv(study, arm_rows(study, planned)),
     }
     sys.stdout.write("\n".join(drawn[text]() for text in formats))
+    if into is not None:
+        put_between_marks(into, f"{study.name} table", to_markdown(built))
     for verdict in verdicts:
         _say(str(verdict))
     return int(check and not all(verdict.is_met for verdict in verdicts))
+
+
+def put_between_marks(file: Path, name: str, text: str) -> None:
+    """Replace what stands in `file` between the comments `name: begin` and `name: end`.
+
+    Raises `FigleafError` when they are not there, each once.
+    """
+    page = file.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}: begin", f"<!-- {name}: end -->"
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise FigleafError(f"{file}: expected the lines `{begin} -->` and `{end}`, each once, in this order")
+    head_end = page.index("-->", page.index(begin)) + len("-->")
+    write_text(file, f"{page[:head_end]}\n\n{text.strip()}\n\n{page[page.index(end) :]}")
 
 
 def _of_arms(study: Study, trials: list[Trial], arms: Sequence[str]) -> list[Trial]:

@@ -1,0 +1,41 @@
+"""A file is the old one or the new one; a disk that cannot take it is explained."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from figleaf.errors import FigleafError
+from figleaf.files import atomic_path, explained, sha256_file, write_text
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(target, "half of the new \udcff")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_disk_that_cannot_take_it_is_explained(number: int, tmp_path: Path) -> None:
+    with pytest.raises(FigleafError, match="FIGLEAF_HOME") as caught, atomic_path(tmp_path / "a"):
+        raise OSError(number, os.strerror(number))
+    assert str(tmp_path / "a") in str(caught.value)
+
+
+def test_other_trouble_is_not_disguised(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError), atomic_path(tmp_path / "a"):
+        raise IsADirectoryError(errno.EISDIR, "is a directory")
+
+
+def test_full_disk_is_explained_for_real() -> None:
+    # The device that is always full: no file can be renamed there, but writing to it fails as a full disk does.
+    with pytest.raises(FigleafError, match="disk is full"), explained(Path("/dev/full")):
+        Path("/dev/full").write_bytes(b"x")
+
+
+def test_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert sha256_file(write_text(tmp_path / "a", "")) == empty

@@ -1,0 +1,119 @@
+"""Every preset works: instantiated, a step taken, the result exported and read back."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from figleaf.cli import main
+from figleaf.config import compose, conf_dir, experiments_dir
+from figleaf.evaluate.predictions import Predictions
+from figleaf.export.onnx_file import write_onnx
+from figleaf.export.onnx_scorer import OnnxScorer
+from figleaf.study.plan import compose_trials
+from figleaf.study.spec import find_study
+from figleaf.train.task import train
+from figleaf.vgg.network import VGG
+from figleaf.vgg.scorer import TorchScorer
+
+pytestmark = pytest.mark.slow
+
+BRIEF = ["trainer.max_steps=2", "trainer.intervals=0", "trainer.threads=1", "optimizer.batch_size=16"]
+MODELS = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("preset", MODELS)
+def test_model_takes_a_step_and_exports(preset: str, tmp_path: Path) -> None:
+    """Full-size presets by a narrow stand-in here; VGG16 and VGG19 at full size have a test of their own."""
+    m = compose("train", [f"model={preset}"]).model
+    size = min(m.input_size, 64)
+    net = VGG(
+        depth=m.depth,
+        batch_norm=m.batch_norm,
+        width=min(m.width, 0.0625),
+        head=m.head,
+        dropout=m.dropout,
+        input_size=size,
+    )
+    pictures = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    loss = net.train()(torch.from_numpy(pictures).permute(0, 3, 1, 2)).square().sum()
+    loss.backward()
+    optimizer.step()
+    reference = TorchScorer(net, ("a", "b"), ("b",))
+    record = {"classes": ["a", "b"], "unsafe": ["b"], "threshold": None, "resize_rule": rule()}
+    exported = OnnxScorer(write_onnx(net, tmp_path / "model.onnx", record))
+    np.testing.assert_allclose(exported.logits(pictures), reference.logits(pictures), atol=1e-4)
+
+
+def rule() -> str:
+    from figleaf.data.decode import RESIZE_RULE
+
+    return RESIZE_RULE
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [f"augment={file.stem}" for file in sorted((conf_dir() / "augment").glob("*.yaml"))]
+    + [f"optimizer={file.stem}" for file in sorted((conf_dir() / "optimizer").glob("*.yaml"))],
+)
+def test_augmentation_and_optimizer_train(preset: str) -> None:
+    result = train(compose("train", ["data=digits", "model=debug", preset, *BRIEF]))
+    assert 0 <= result.metrics["test/auroc"] <= 1
+
+
+@pytest.mark.parametrize(("key", "values"), [("data.balance", ("class_weights", "sampler"))])
+def test_balance_trains(key: str, values: tuple[str, ...]) -> None:
+    for value in values:
+        assert train(compose("train", ["data=digits", "model=debug", f"{key}={value}", *BRIEF])).metrics
+
+
+def test_scenes_train_evaluate_and_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = ["data=scenes", "data.count=80"]
+    result = train(compose("train", [*scenes, "model=debug", *BRIEF]))
+    assert set(Predictions.load(result.folder / "predictions.parquet").table["label"]) == {"covered", "exposed"}
+    assert main(["export", "run=latest", f"out={tmp_path / 'out'}"]) == 0
+    assert main(["evaluate", f"run={tmp_path / 'out' / 'model.onnx'}", *scenes, "intervals=0", "split=val"]) == 0
+
+
+def test_photos_train(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIGLEAF_SHARED", str(shared))
+    result = train(compose("train", ["data=skin_area", "model=debug", *BRIEF]))
+    assert result.metrics["test/n"] == 684
+    assert "test/slice/hands/crop/auroc" in result.metrics
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in experiments_dir().glob("*/study.yaml")))
+def test_every_arm_of_every_experiment_composes(name: str) -> None:
+    assert compose_trials(find_study(name, experiments_dir()))
+
+
+def test_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
+    """The wheel carries conf/ and experiments/; built and unpacked here without a network."""
+    import sys
+    import zipfile
+
+    root = conf_dir().parent
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    done = subprocess.run(
+        [sys.executable, "-m", "figleaf.cli", "train", "model=vgg19", "--print-config"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"depth": 19' in done.stdout
