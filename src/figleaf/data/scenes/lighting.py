@@ -18,8 +18,8 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Light:
-    """A key light: `direction` (3,) towards it in view space, its colour `gain` (3,), `falloff` (2,) over the picture in
-    x and y, and the blur of its shadows, `softness`, in picture sides."""
+    """A key light: `direction` (3,) towards it in view space, its colour `gain` (3,), `falloff` (2,) along x and y over
+    the picture, and the blur of its shadows, `softness`, in picture sides."""
 
     direction: Array
     gain: Array
@@ -70,7 +70,7 @@ def albedo(surface: Surface, parts: Parts, figures: Figures, reach: Array, worn:
 def is_dressed(surface: Surface, reach: Array) -> NDArray[np.bool_]:
     """Which of the N samples that see a figure see cloth; a part dressed to its end has its rounding dressed too."""
     ends = reach.reshape(-1)[surface.part]
-    dressed: NDArray[np.bool_] = (surface.along < ends) | (ends >= 1)
+    dressed: NDArray[np.bool_] = (surface.along.clip(0) < ends) | (ends >= 1)
     return dressed
 
 

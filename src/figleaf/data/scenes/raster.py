@@ -55,7 +55,7 @@ class Surface:
 
     `owner` (G, G) is the part seen at each sample, -1 where there is none. For the N samples that see one, in row
     order: `row`, `column`, `part` (N,), `depth` (N,) towards the viewer, `along` (N,) from 0 at the part's start to 1
-    at its end, and the unit `normal` (N, 3).
+    at its end and beyond on its rounded ends, and the unit `normal` (N, 3).
     """
 
     owner: NDArray[np.int16]
@@ -183,7 +183,7 @@ def _place_and_normal(parts: Parts, part: NDArray[np.int16], points: Array) -> t
     d2 = ((parts.axis**2).sum(1) - taper**2).astype(np.float32)[part]
     offset = (parts.radii[:, 0] * taper).astype(np.float32)[part]
     local = np.einsum("nij,nj->ni", stretch, points - parts.start.astype(np.float32)[part])
-    along = np.clip((np.einsum("ni,ni->n", axis, local) - offset) / d2, 0, 1)
-    normal = np.einsum("nji,nj->ni", stretch, local - along[:, None] * axis)
+    along = (np.einsum("ni,ni->n", axis, local) - offset) / d2
+    normal = np.einsum("nji,nj->ni", stretch, local - along.clip(0, 1)[:, None] * axis)
     normal /= np.sqrt(np.einsum("ni,ni->n", normal, normal))[:, None]
     return along, normal

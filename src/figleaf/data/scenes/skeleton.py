@@ -41,7 +41,7 @@ SEGMENTS = (
     Segment("neck", "neck", "head", 0.034, 0.031, trim=(0.0, 0.5)),
     Segment("head", "neck", "head", 0.045, 0.056, trim=(0.52, 0.34)),
     Segment("chest", "neck", "waist", 0.110, 0.082, flat=1.55, trim=(0.42, 0.0)),
-    Segment("hips", "waist", "pelvis", 0.082, 0.098, flat=1.35, trim=(0.0, 0.45)),
+    Segment("hips", "waist", "pelvis", 0.082, 0.100, flat=1.2, trim=(0.0, 0.35)),
     *(
         Segment(f"{side}_{name}", f"{side}_{start}", f"{side}_{end}", radius_start, radius_end)
         for side in "lr"
@@ -49,7 +49,7 @@ SEGMENTS = (
             ("upper_arm", "shoulder", "elbow", 0.036, 0.028),
             ("forearm", "elbow", "wrist", 0.029, 0.021),
             ("hand", "wrist", "hand", 0.022, 0.019),
-            ("thigh", "hip", "knee", 0.057, 0.040),
+            ("thigh", "hip", "knee", 0.052, 0.040),
             ("shin", "knee", "ankle", 0.041, 0.026),
             ("foot", "ankle", "toe", 0.027, 0.021),
         )
@@ -149,7 +149,7 @@ def pose(rng: Generator, build: Build) -> Figures:
             ("hand", "hand", rotation(0, rng.normal(0, 15)), (0, -0.062, 0)),
         )  # fmt: skip
         chain(
-            side, "hip", np.array((sign * 0.05, -0.015, 0)),
+            side, "hip", np.array((sign * 0.05, -0.01, 0)),
             ("thigh", "knee", leg @ outwards, (0, -0.245 * build.legs, 0)),
             ("shin", "ankle", rotation(0, angle("knee", 0, 140)), (0, -0.245 * build.legs, 0)),
             ("foot", "toe", rotation(0, rng.normal(0, 8)), (0, -0.028, 0.085)),
