@@ -1,4 +1,4 @@
-"""Runs every benchmark, writes its JSON object to results.json and a table of them to README.md, both beside this file."""
+"""Runs every benchmark; writes their JSON objects to results.json and a table to README.md, both beside this file."""
 
 import json
 import subprocess
