@@ -17,7 +17,8 @@ from figleaf.data.scenes.colors import linear, skin_like, vivid
 Array = NDArray[np.float32]
 _TILE = 64
 
-_SKIN_LIKE_SHARES = {"sand": 0.6, "wood": 0.6, "brick": 0.5, "fur": 0.5, "wall": 0.4, "tiles": 0.4}
+_KIND_SHARES = (0.1, 0.1, 0.1, 0.1, 0.15, 0.15, 0.15, 0.15)  # in the order of KINDS
+_SKIN_LIKE_SHARES = {"sand": 0.6, "wood": 0.6, "brick": 0.5, "fur": 0.5, "wall": 0.25, "tiles": 0.25}
 _OWN_COLORS = {
     "sand": (0.80, 0.69, 0.50), "wood": (0.55, 0.36, 0.21), "brick": (0.60, 0.32, 0.24), "fur": (0.45, 0.40, 0.36),
     "sky": (0.42, 0.62, 0.85), "grass": (0.33, 0.47, 0.18),
@@ -38,7 +39,7 @@ class Place:
     @classmethod
     def draw(cls, rng: Generator) -> "Place":
         """A place of any kind in the colours of skin, in its own, or, for walls and tiles, in any."""
-        kind = list(KINDS)[rng.integers(len(KINDS))]
+        kind = list(KINDS)[rng.choice(len(KINDS), p=_KIND_SHARES)]
         if rng.random() < _SKIN_LIKE_SHARES.get(kind, 0):
             base = skin_like(rng)
         elif kind in _OWN_COLORS:

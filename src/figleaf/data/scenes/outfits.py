@@ -1,6 +1,6 @@
 """What a mannequin wears: the cloth of its garments and how far they reach along each part.
 
-Cloth differs from skin by its weave, its folds and the seam at its hem; three garments in ten have the colours of skin.
+Cloth differs from skin by its weave, its folds and the seam at its hem; a quarter of the garments have its colours.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class Cloth:
     @classmethod
     def draw(cls, rng: Generator) -> "Cloth":
         """Any cloth; in the colours of skin its weave is a bold one."""
-        like_skin = rng.random() < 0.3
+        like_skin = rng.random() < 0.25
         first = skin_like(rng) if like_skin else vivid(rng)
         second = first * np.float32(0.25) if first.mean() > 0.25 else first + np.float32(0.6) * (1 - first)
         weave = list(_WEAVES)[rng.integers(1 if like_skin else 0, len(_WEAVES))]
