@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from figleaf.config import compose
-from figleaf.tracking import delivery
-from figleaf.train import callbacks, module, task
+from figleaf.tracking import delivery, run
+from figleaf.train import callbacks, folder, module, task
 from figleaf.train.launch import warm_context
 
 
@@ -41,6 +41,8 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "during_upload": (delivery.MlflowClient, "log_batch", True),
     "before_final_metrics": (task, "final_metrics", False),
     "after_final_metrics": (task, "clock_metrics", True),
+    "result_not_told": (folder.RunFolder, "write_result", True),
+    "told_and_gone": (run.TrackedRun, "__exit__", True),
 }
 
 

@@ -76,6 +76,8 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         ("during_upload", 6),
         ("before_final_metrics", 1),
         ("after_final_metrics", 1),
+        ("result_not_told", 1),
+        ("told_and_gone", 1),
     ],
 )
 def test_killed_run_ends_as_if_it_had_not_been(

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from figleaf.config import ROOTS, choices, keys_with_defaults
@@ -31,6 +32,15 @@ def with_overrides(command: str, description: str, epilog: str = "") -> argparse
     known.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the configuration")
     known.add_argument("--print-config", action="store_true", help="print the resolved configuration as JSON and stop")
     return known
+
+
+def parse_mixed(known: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse, with `key=value` allowed behind options too, which argparse alone refuses."""
+    options, rest = known.parse_known_args(arguments)
+    if unknown := [text for text in rest if text.startswith("-") or "=" not in text]:
+        known.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def print_json(value: Any) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from figleaf.commands.arguments import print_json, say, with_overrides
+from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
 from figleaf.config import EvaluateConfig, compose, home, to_dict
 
 EPILOG = """\
@@ -21,7 +21,7 @@ examples:
 def main(arguments: Sequence[str]) -> int:
     """Evaluate."""
     parser = with_overrides("evaluate", "Predictions and metrics of a run or an exported file on any manifest.", EPILOG)
-    options = parser.parse_args(arguments)
+    options = parse_mixed(parser, arguments)
     config: EvaluateConfig = compose("evaluate", options.overrides)
     if options.print_config:
         print_json(to_dict(config))

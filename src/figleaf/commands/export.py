@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figleaf.commands.arguments import print_json, say, with_overrides
+from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
 from figleaf.config import DataConfig, ExportConfig, compose, from_dict, home, to_dict
 from figleaf.errors import FigleafError
 
@@ -25,7 +25,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 def main(arguments: Sequence[str]) -> int:
     """Export."""
     parser = with_overrides("export", "The best checkpoint of a run, as files to use elsewhere.", EPILOG)
-    options = parser.parse_args(arguments)
+    options = parse_mixed(parser, arguments)
     config: ExportConfig = compose("export", options.overrides)
     if options.print_config:
         print_json(to_dict(config))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from figleaf.commands.arguments import parser
+from figleaf.commands.arguments import parse_mixed, parser
 
 EPILOG = """\
 A study is a folder experiments/NAME with a study.yaml: question, arms, seeds, table. Running it again does only what
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     shared["table"].add_argument(
         "--into", type=Path, metavar="FILE.md", help="also put the table between its marks there"
     )
-    options = known.parse_args(arguments)
+    options = parse_mixed(known, arguments)
     from figleaf.study import commands
 
     if options.action == "run":

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from figleaf.commands.arguments import print_json, say, with_overrides
+from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
 from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict
 from figleaf.errors import FigleafError
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     """Train."""
     parser = with_overrides("train", "Train, measure and track one run.", EPILOG)
     parser.add_argument("-m", "--multirun", action="store_true", help="every combination of comma-separated values")
-    options = parser.parse_args(arguments)
+    options = parse_mixed(parser, arguments)
     if not options.multirun:
         config = compose("train", options.overrides)
         if options.print_config:

@@ -9,6 +9,7 @@ import torch
 from figleaf.config import TrainConfig, fingerprint, home
 from figleaf.data.loader import EpochLoader, EvaluationLoader, TrainingSamples
 from figleaf.data.sampler import shard
+from figleaf.tracking.run import has_finished
 from figleaf.train.build import keep_best, make_module, make_plan, plateau
 from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
 from figleaf.train.folder import RunFolder, choose_folder
@@ -44,14 +45,19 @@ def train(config: TrainConfig, announce: Callable[[Path], None] = lambda folder:
         require_equal_fingerprints(print_, world_size)
         folder = share(choose_folder(home() / "runs", print_, config.resume), rank, world_size)
         announce(folder.path)
-        if (finished := share(folder.result, rank, world_size)) is not None:
-            return TrainResult(finished["run_id"], folder.path, finished["metrics"], repeated=True)
-        with open_recorder(config, folder, inputs, print_, rank) as recorder:
-            found = _run(config, folder, inputs, recorder, rank, world_size)
-        result = TrainResult(recorder.run_id, folder.path, found)
-        if rank == 0:
-            folder.write_result({"run_id": result.run_id, "metrics": found, "fingerprint": print_})
-        return result
+        finished = share(folder.result, rank, world_size)
+        repeated = finished is not None
+        if finished is None:
+            with open_recorder(config, folder, inputs, print_, rank) as recorder:
+                found = _run(config, folder, inputs, recorder, rank, world_size)
+                finished = {"run_id": recorder.run_id, "metrics": found, "fingerprint": print_}
+                if rank == 0:
+                    folder.write_result(finished)
+        elif rank == 0 and not has_finished(folder.path):
+            # Killed between writing the result and telling the tracker: opening and leaving the run tells it.
+            with open_recorder(config, folder, inputs, print_, rank):
+                pass
+        return TrainResult(finished["run_id"], folder.path, finished["metrics"], repeated)
 
 
 def _run(
