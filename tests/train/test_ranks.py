@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from figleaf.config import TrainConfig, compose
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import Predictions
-from figleaf.train.launch import start_trial
+from figleaf.train.launch import _free_port, start_trial
 
 pytestmark = pytest.mark.ddp
 
@@ -70,7 +70,7 @@ def test_killed_rank_takes_the_other_with_it(tmp_path: Path, monkeypatch: pytest
 
 def test_trial_does_not_outlive_its_driver(tmp_path: Path) -> None:
     script = (
-        "import sys; from figleaf.config import compose; from figleaf.train.launch import start_trial\n"
+        "import sys; from figleaf.config import compose; from figleaf.train.launch import _free_port, start_trial\n"
         "trial = start_trial(compose('train', sys.argv[1:]), log=__import__('pathlib').Path('log.txt'))\n"
         "print(trial._ranks[0].pid, flush=True); trial.wait()"
     )
@@ -109,13 +109,9 @@ def test_torchrun_starts_ranks_too(tmp_path: Path) -> None:
         check=True,
     ).stdout
     (tmp_path / "config.json").write_text(config)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
-    done = subprocess.run(
-        [*command, "-m", "figleaf.train.worker", str(tmp_path / "config.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
+    worker = [f"--master-port={_free_port()}", "-m", "figleaf.train.worker", str(tmp_path / "config.json")]
+    done = subprocess.run([*launcher, *worker], capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count('"run_id"') == 1
 

@@ -1,0 +1,193 @@
+"""The schema of `conf/`: frozen dataclasses with the default, the type and the range of every key.
+
+A file of `conf/` may leave out what has a default here. `figleaf.config` composes, checks and prints configurations.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must satisfy: `holds(value)`, said to the user as `expected`."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def _one_of(*names: str) -> dict[str, Rule]:
+    return {"rule": Rule(lambda value: value in names, "one of " + ", ".join(names))}
+
+
+def _at_least(low: float) -> dict[str, Rule]:
+    return {"rule": Rule(lambda value: value is None or value >= low, f"at least {low}")}
+
+
+def _fraction(*, zero: bool = True, one: bool = False) -> dict[str, Rule]:
+    text = f"0 {'<=' if zero else '<'} x {'<=' if one else '<'} 1"
+    return {"rule": Rule(lambda x: (x > 0 or (zero and x == 0)) and (x < 1 or (one and x == 1)), text)}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which samples, and how they are split."""
+
+    name: str | None = None  # how tables and figures call the data; default: what the manifest says
+    source: str = field(default="manifest", metadata=_one_of("manifest", "scenes", "digits"))
+    manifest: str | None = None  # CSV or Parquet; see `figleaf data index`
+    root: str | None = None  # the folder that the manifest's paths start from; default: the manifest's
+    classes: list[str] | None = None  # logit order; default: sorted labels
+    unsafe: list[str] | None = None  # classes whose probability is the score; [] where nothing is unsafe
+    count: int = field(default=2000, metadata=_at_least(8))  # scenes: how many pictures
+    seed: int = field(default=0, metadata=_at_least(0))  # scenes and cuts
+    size: int = field(default=96, metadata=_at_least(32))  # scenes: pixels a side
+    calib_fraction: float = field(default=0.1, metadata=_fraction())  # cut by group from train, for calibration only
+    fold: int | None = field(default=None, metadata=_at_least(0))  # cross-validation: this fold becomes val
+    folds: int = field(default=5, metadata=_at_least(2))
+    balance: str = field(default="none", metadata=_one_of("none", "class_weights", "sampler"))
+    max_pixels: int = field(default=100_000_000, metadata=_at_least(1))  # a larger picture is an error row
+    cache_gb: float = field(default=20.0, metadata=_at_least(0))  # limit of the decode cache
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Label-preserving changes of a training picture, drawn from (seed, epoch, sample)."""
+
+    translate: float = field(default=0.0, metadata=_fraction())  # reflected padding, as a fraction of the side
+    larger: float = field(default=1.0, metadata=_at_least(1))  # decode at size * larger and crop
+    reflect: bool = False  # mirror left-right with probability 1/2
+    scale_min: float = field(default=1.0, metadata=_fraction(zero=False, one=True))  # least area of a scale-jitter crop
+    color_jitter: float = field(default=0.0, metadata=_fraction())
+    pca_color: str = field(default="none", metadata=_one_of("none", "eig01", "std", "fancy_pca"))
+    pca_strength: float = field(default=0.1, metadata=_at_least(0))  # AlexNet's sigma
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A VGG: the architecture as data."""
+
+    depth: int = field(default=16, metadata={"rule": Rule(lambda x: x in (11, 13, 16, 19), "one of 11, 13, 16, 19")})
+    batch_norm: bool = True
+    width: float = field(default=1.0, metadata={"rule": Rule(lambda x: 0 < x <= 4, "0 < x <= 4")})
+    head: str = field(default="fc", metadata=_one_of("fc", "gap"))
+    dropout: float = field(default=0.5, metadata=_fraction())
+    input_size: int = field(default=224, metadata=_at_least(32))
+    adaptive_pool: bool = False  # torchvision's 7x7 adaptive pooling before the fc head
+    weights: str = "none"  # none | torchvision:IMAGENET1K_V1 | shallower:PATH | path to .pth .safetensors .npz .h5
+    frozen_stages: int = field(default=0, metadata={"rule": Rule(lambda x: 0 <= x <= 5, "0 to 5")})
+    checkpoint_activations: bool = False  # less memory, one more forward pass
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How the weights move. The batch is the global one, whatever the number of devices."""
+
+    name: str = field(default="sgd", metadata=_one_of("sgd", "adamw"))
+    lr: float = field(default=0.05, metadata=_at_least(0))  # the peak
+    momentum: float = field(default=0.9, metadata=_fraction())
+    nesterov: bool = True
+    weight_decay: float = field(default=5e-4, metadata=_at_least(0))
+    batch_size: int = field(default=64, metadata=_at_least(1))
+    schedule: str = field(default="one_cycle", metadata=_one_of("one_cycle", "constant", "plateau"))
+    warmup: float = field(default=0.2, metadata=_fraction())  # one_cycle: fraction of the steps
+    plateau_factor: float = field(default=0.1, metadata=_fraction(zero=False))
+    plateau_patience: int = field(default=3, metadata=_at_least(0))  # epochs without a better monitor
+    plateau_drops: int = field(default=3, metadata=_at_least(0))  # training stops instead of one more drop
+    label_smoothing: float = field(default=0.0, metadata=_fraction())
+    clip_norm: float | None = field(default=None, metadata=_at_least(0))
+    ema_decay: float = field(default=0.0, metadata=_fraction())  # 0: no weight averaging
+    head_lr_factor: float = field(default=1.0, metadata=_at_least(0))
+    lr_scaling: str = field(default="none", metadata=_one_of("none", "linear"))  # linear: lr * batch_size / 256
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Where and for how long."""
+
+    epochs: int = field(default=10, metadata=_at_least(1))
+    max_steps: int | None = field(default=None, metadata=_at_least(1))
+    accelerator: str = field(default="cpu", metadata=_one_of("cpu", "gpu"))
+    devices: int = field(default=1, metadata=_at_least(1))
+    num_nodes: int = field(default=1, metadata=_at_least(1))
+    precision: str = field(default="32-true", metadata=_one_of("32-true", "bf16-mixed", "16-mixed"))
+    channels_last: bool = True
+    max_device_batch: int | None = field(default=None, metadata=_at_least(1))  # larger shares are accumulated
+    workers: int = field(default=0, metadata=_at_least(0))  # processes that augment
+    threads: int | None = field(default=None, metadata=_at_least(1))
+    deterministic: bool = True
+    early_stopping: int = field(default=0, metadata=_at_least(0))  # epochs without a better monitor; 0: never
+    checkpoint_seconds: float = field(default=60.0, metadata=_at_least(0))
+    log_every_steps: int = field(default=10, metadata=_at_least(1))
+    intervals: int = field(default=1000, metadata=_at_least(0))  # bootstrap resamples of the final metrics; 0: none
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Which MLflow."""
+
+    uri: str | None = None  # default: SQLite in FIGLEAF_HOME
+    experiment: str = "figleaf"
+    delivery_seconds: float = field(default=30.0, metadata=_at_least(0))  # longest wait for the tracker at the end
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run."""
+
+    data: DataConfig
+    augment: AugmentConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+    seed: int = field(default=1, metadata=_at_least(0))
+    name: str | None = None  # default: made from what varies
+    study: str | None = None
+    arm: str | None = None
+    parent_run_id: str | None = None  # the study's run in the tracker
+    resume: str = "auto"  # auto | never | path of a checkpoint
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """A run, an exported file, and the samples to measure it on."""
+
+    run: str
+    data: DataConfig
+    tracking: TrackingConfig
+    split: str = "test"
+    batch_size: int = field(default=64, metadata=_at_least(1))
+    out: str | None = None  # default: FIGLEAF_HOME/evaluations/<run>-<data>-<split>.parquet
+    intervals: int = field(default=1000, metadata=_at_least(0))
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """A run and the files to make of it."""
+
+    run: str
+    tracking: TrackingConfig
+    format: list[str] = field(default_factory=lambda: ["safetensors", "onnx"])
+    out: str | None = None  # default: ./export/<run name>
+    tolerance: float = field(default=1e-3, metadata=_at_least(0))  # greatest logit difference allowed
+    parity_images: int = field(default=64, metadata=_at_least(1))
+    images: str | None = None  # compare on the pictures in this folder instead of the run's own
+    licence: str = ""  # what the weights may be used under, for the model card
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Samples to look at, and the augmentation that is to keep their labels."""
+
+    data: DataConfig
+    augment: AugmentConfig
+    input_size: int = field(default=64, metadata=_at_least(32))
+
+
+ROOTS: Mapping[str, type] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "check": CheckConfig,
+}
