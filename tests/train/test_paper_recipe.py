@@ -56,7 +56,7 @@ def test_recipe_trains_a_thousand_classes_and_a_deeper_network_from_it(many_clas
     deeper = compose("train", [*study.base, *study.arms["D"].overrides, *small, f"model.weights=shallower:{weights}"])
     manifest = SimpleNamespace(classes=tuple(map(str, range(CLASSES))), unsafe=())
     inputs: Any = SimpleNamespace(manifest=manifest)
-    plan: Any = SimpleNamespace(steps_per_epoch=1)
+    plan: Any = SimpleNamespace(steps_per_epoch=1, rank=0)
     net = make_module(deeper, inputs, np.arange(1), plan).network
     for name in ("block1_conv1", "block2_conv1", "block3_conv1", "block3_conv2", "fc1"):
         assert torch.equal(net.layers[name].weight, load(weights)[0].layers[name].weight), name  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """From a configuration and its inputs to the parts of a training."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,9 @@ def make_module(config: TrainConfig, inputs: Inputs, rows: IntArray, plan: Batch
     if m.weights.startswith(SHALLOWER):
         init_from_shallower(net, load(Path(m.weights.removeprefix(SHALLOWER)))[0])
     else:
-        initialise(net, m.weights)
+        report = initialise(net, m.weights)
+        if m.weights != "none" and plan.rank == 0:
+            print(report.describe(), file=sys.stderr)
     freeze(net, m.frozen_stages)
     if config.trainer.channels_last:
         net = net.to(memory_format=torch.channels_last)
