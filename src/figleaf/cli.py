@@ -72,12 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return _stopped()
+    except SystemExit as ended:
+        # Lightning turns Ctrl-C into an exit of its own.
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            return _stopped()
+        raise
     except BrokenPipeError:
         # The reader, `head` for instance, has what it wanted.
         sys.stderr.close()
         return 0
+
+
+def _stopped() -> int:
+    print("stopped; the same command goes on from here", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,21 +136,25 @@ def test_grid_is_trained_one_after_the_other() -> None:
 
 
 @pytest.mark.slow
-def test_term_signal_leaves_a_killed_run_that_goes_on(home: Path) -> None:
-    import signal
-    import time
-
-    command = [sys.executable, "-m", "figleaf.cli", *TRAIN[:-2], "trainer.epochs=40", "trainer.checkpoint_seconds=0"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_run_is_killed_in_the_tracker_and_goes_on(number: signal.Signals, code: int, home: Path) -> None:
+    long = [*TRAIN[:3], "trainer.epochs=30", "trainer.checkpoint_seconds=0", *TRAIN[4:]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "figleaf.cli", *long],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A parent that ignores Ctrl-C, as a shell's background jobs do, would hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     end = time.monotonic() + 200
     while not list(home.glob("runs/*/checkpoints/last.ckpt")) and time.monotonic() < end:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
-    assert process.returncode == 143
-    listed = figleaf("runs", "list")
-    assert "KILLED" in listed.stdout
-    assert figleaf(*TRAIN[:-2], "trainer.epochs=40", "trainer.checkpoint_seconds=0").returncode == 0
-    listed = figleaf("runs", "list")
-    assert "FINISHED" in listed.stdout
-    assert "KILLED" not in listed.stdout
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "KILLED" in figleaf("runs", "list").stdout
+    assert figleaf(*long).returncode == 0
+    listed = figleaf("runs", "list").stdout
+    assert "FINISHED" in listed
+    assert "KILLED" not in listed

@@ -21,6 +21,7 @@ _NOISE = (
     ".*num_workers.*",
     ".*GPU available but not used.*",
     ".*log_every_n_steps.*",
+    ".*isinstance.treespec.*",
 )
 
 
