@@ -28,6 +28,8 @@ def silent_for(seconds: float, *, host: str = HERE.host, pid: int = NO_PROCESS) 
         (HOUR, "another", 1, True),
         (0, "another", 1, False),
     ],
+    # Names that no process number makes different in each of the test workers.
+    ids=["silent", "spoke just now", "reused number", "silent elsewhere", "spoke elsewhere"],
 )
 def test_a_run_is_dead_when_silent_for_long_and_its_process_is_gone_as_far_as_one_can_see(
     silence_s: float, host: str, pid: int, dead: bool
