@@ -138,7 +138,7 @@ def test_grid_is_trained_one_after_the_other() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_run_is_killed_in_the_tracker_and_goes_on(number: signal.Signals, code: int, home: Path) -> None:
-    long = [*TRAIN[:3], "trainer.epochs=30", "trainer.checkpoint_seconds=0", *TRAIN[4:]]
+    long = [*TRAIN[:3], "trainer.epochs=8", "trainer.checkpoint_seconds=0", *TRAIN[4:]]
     process = subprocess.Popen(
         [sys.executable, "-m", "figleaf.cli", *long],
         stdout=subprocess.DEVNULL,
