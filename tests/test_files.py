@@ -26,8 +26,8 @@ def test_disk_that_cannot_take_it_is_explained(number: int, tmp_path: Path) -> N
 
 
 def test_other_trouble_is_not_disguised(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError), atomic_path(tmp_path / "a"):
-        raise IsADirectoryError(errno.EISDIR, "is a directory")
+    with pytest.raises(InterruptedError), atomic_path(tmp_path / "a"):
+        raise InterruptedError(errno.EINTR, "interrupted")
 
 
 def test_hash_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ _WAYS_OUT = {
     errno.EDQUOT: "the disk quota is used up: free some space or point FIGLEAF_HOME at another disk",
     errno.EROFS: "the file system is read-only: point FIGLEAF_HOME at a folder that can be written",
     errno.EACCES: "no permission to write there: point FIGLEAF_HOME at a folder that can be written",
+    errno.ENOTDIR: "a file stands where a folder is needed: name another place",
+    errno.EISDIR: "a folder stands there: name a file",
+    errno.EEXIST: "a file stands where a folder is needed: name another place",
     errno.EPERM: "no permission to write there: point FIGLEAF_HOME at a folder that can be written",
 }
 

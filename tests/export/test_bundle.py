@@ -213,7 +213,7 @@ def test_a_file_that_answers_otherwise_is_refused_and_nothing_in_the_folder_chan
 
 
 def test_a_new_export_leaves_no_file_of_an_earlier_one_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_text("of another run")
+    export_bundle(network(), out=tmp_path, formats=["onnx"], facts=FACTS, pictures=pictures())
     (tmp_path / "notes.txt").write_text("not ours")
     export_bundle(network(), out=tmp_path, formats=["safetensors"], facts=FACTS, pictures=pictures())
     assert not (tmp_path / "model.onnx").exists()

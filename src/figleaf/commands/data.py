@@ -1,6 +1,7 @@
 """`figleaf data`: index a folder, check files and leaks, fill the cache, cut a split."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from figleaf.commands.arguments import parser
@@ -66,8 +67,11 @@ def main(arguments: Sequence[str]) -> int:
         )
     from figleaf.train.inputs import read_manifest
 
-    sizes = [int(text) for text in options.samples if text.isdigit()]
-    config = _samples([text for text in options.samples if not text.isdigit()])
+    is_size = options.action == "cache"
+    sizes = [int(text) for text in options.samples if is_size and text.isdigit()]
+    if any(size < 1 for size in sizes):
+        raise FigleafError(f"size={min(sizes)}: expected at least 1 pixel")
+    config = _samples([text for text in options.samples if not (is_size and text.isdigit())])
     manifest = read_manifest(config.data, home())
     if options.action == "check":
         geometry = None
@@ -97,10 +101,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _samples(given: Sequence[str]) -> CheckConfig:
     """The configuration of a manifest path or of overrides; no calib split is cut unless asked for."""
-    overrides = [text if "=" in text and not Path(text).exists() else f"data.manifest='{text}'" for text in given]
-    if not overrides:
+    files = [text for text in given if "=" not in text or Path(text).exists()]
+    overrides = [text for text in given if text not in files]
+    if not given:
         raise FigleafError("no samples given: pass a manifest file or an override such as data=scenes")
     if not any(text.startswith("data.calib_fraction=") for text in overrides):
         overrides.append("data.calib_fraction=0")
     config: CheckConfig = compose("check", overrides)
-    return config
+    # Set here and not by an override, whose grammar gives quotes, commas and brackets in a path a meaning.
+    return replace(config, data=replace(config.data, manifest=files[-1])) if files else config

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
 from figleaf.config import EvaluateConfig, compose, home, to_dict
+from figleaf.errors import FigleafError
 
 EPILOG = """\
 Prints one JSON object of the metrics and writes the predictions, a row for every sample, unreadable ones included.
@@ -40,10 +41,23 @@ def main(arguments: Sequence[str]) -> int:
     decoded = decode_for(manifest, opened.scorer.input_size, config.data, home())
     digest = data_hash(manifest, decoded.content_sha256)
     found = predict(opened.scorer, manifest, decoded, data_hash=digest, batch_size=config.batch_size)
-    name = re.sub(r"[^\w.-]+", "-", f"{opened.name}-{manifest.name}-{config.split}")
+    name = re.sub(r"[^\w.-]+", "-", f"{opened.name}-{opened.identity[:8]}-{manifest.name}-{digest[:8]}-{config.split}")
     out = Path(config.out) if config.out else home() / "evaluations" / f"{name}.parquet"
+    if out.exists() and (out.suffix != ".parquet" or not _holds_predictions(out)):
+        raise FigleafError(f"out={out}: holds something else than predictions and would be replaced; name another file")
     found.save(out)
     report = evaluation_json(found, opened.threshold, n_resamples=config.intervals)
     say(f"{len(found)} samples of {manifest.name}, {report['n_errors']} unreadable; predictions in {out}")
     print_json({"run": opened.name, "split": config.split, "predictions": str(out), **report})
     return 0
+
+
+def _holds_predictions(path: Path) -> bool:
+    """Whether an earlier evaluation wrote the file, so that it may be replaced."""
+    from figleaf.evaluate.predictions import Predictions
+
+    try:
+        Predictions.load(path)
+    except FigleafError:
+        return False
+    return True

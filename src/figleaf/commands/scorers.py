@@ -6,14 +6,16 @@ from pathlib import Path
 from figleaf.config import TrackingConfig, home
 from figleaf.errors import FigleafError
 from figleaf.evaluate.scorer import Scorer
+from figleaf.files import sha256_file
 
 
 @dataclass(frozen=True)
 class OpenedScorer:
-    """A scorer, what it is called, and the threshold that was chosen for it (None: none was)."""
+    """A scorer, what it is called and identified by, and the threshold that was chosen for it (None: none was)."""
 
     scorer: Scorer
     name: str
+    identity: str  # run id, or the file's SHA-256: names may be shared
     threshold: float | None
 
 
@@ -24,14 +26,14 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
         from figleaf.export.onnx_scorer import OnnxScorer
 
         onnx = OnnxScorer(path)
-        return OpenedScorer(onnx, path.stem, onnx.threshold)
+        return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold)
     from figleaf.vgg.scorer import TorchScorer
 
     if path.suffix == ".safetensors":
         from figleaf.vgg.weights import load
 
         threshold = load(path)[1].get("threshold")
-        return OpenedScorer(TorchScorer.load(path), path.stem, threshold)
+        return OpenedScorer(TorchScorer.load(path), path.stem, sha256_file(path), threshold)
     if path.exists():
         raise FigleafError(
             f"run={reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
@@ -41,4 +43,4 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
 
     run = find_run(open_store(tracking.uri, home()), reference)
     scorer = TorchScorer.load(run.artifact("model/best.safetensors"))
-    return OpenedScorer(scorer, run.name, run.metrics.get("val/threshold"))
+    return OpenedScorer(scorer, run.name, run.run_id, run.metrics.get("val/threshold"))

@@ -99,11 +99,13 @@ def _require_parity(file: str, found: Parity, tolerance: float) -> None:
 
 def _move(staging: Path, out: Path, files: Sequence[str]) -> None:
     """Put the new files in place of an earlier export's; the hashes go first and come last, so that they never lie."""
-    (out / SUMS).unlink(missing_ok=True)
+    sums = out / SUMS
+    earlier = sums.read_text(encoding="utf-8").split() if sums.is_file() else []
+    sums.unlink(missing_ok=True)
     for file in EVERY_NAME:
         if file in files:
             (staging / file).replace(out / file)
-        else:
+        elif file in earlier:  # of an earlier export; what somebody else put there stays
             (out / file).unlink(missing_ok=True)
 
 

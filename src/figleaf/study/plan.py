@@ -75,7 +75,9 @@ def compose_trials(study: Study, overrides: Sequence[str] = ()) -> list[Trial]:
             raise FigleafError(f"study {study.name}, arm {name}: {error}") from error
         for seed in study.seeds_of(name):
             trial = Trial(name, seed, replace(of_arm, seed=seed))
-            twin = seen.setdefault(fingerprint(trial.config, ""), trial.name)
+            # Two manifests are two data sets, though where one lies is not part of a fingerprint.
+            identity = fingerprint(trial.config, f"{trial.config.data.manifest} {trial.config.data.root}")
+            twin = seen.setdefault(identity, trial.name)
             if twin != trial.name:
                 raise FigleafError(f"study {study.name}: {twin} and {trial.name} have the same configuration")
             trials.append(trial)
@@ -162,8 +164,17 @@ def _with(trial: Trial, status: Status, run: FoundRun | None = None, note: str =
 
 
 def _fingerprints(config: TrainConfig, known: Knowledge) -> set[str]:
-    """The configuration's fingerprint with each of the data that runs have read."""
-    return {fingerprint(config, data_hash) for data_hash in {run.tags.get(DATA_HASH_TAG, "") for run in known.runs}}
+    """The configuration's fingerprint with each of the data that runs have read from the place it names.
+
+    A fingerprint does not hold where the manifest lies, so runs of other manifests must not lend their data's hash.
+    """
+    place = {f"data.{key}": getattr(config.data, key) for key in ("source", "manifest", "root")}
+    hashes = {
+        run.tags.get(DATA_HASH_TAG, "")
+        for run in known.runs
+        if all(run.params.get(key, text) == text for key, value in place.items() for text in [value or "null"])
+    }
+    return {fingerprint(config, data_hash) for data_hash in hashes}
 
 
 def _is_of_trial(run: FoundRun, trial: Trial) -> bool:

@@ -62,10 +62,15 @@ class Inputs:
         in_split = (self.manifest.table["split"] == split).to_numpy()
         readable = np.array([error is None for error in self.pictures.errors], dtype=bool)
         rows = np.flatnonzero(in_split & readable)
+        if not in_split.any():
+            known = ", ".join(self.manifest.splits)
+            raise FigleafError(
+                f"{self.manifest.name}: there is no split {split!r}, only {known}; a run needs train and val"
+            )
         if not len(rows):
             raise FigleafError(
                 f"{self.manifest.name}: the split {split!r} holds {in_split.sum()} samples, none of them readable; "
-                "a run needs train and val (`figleaf data check` lists what is wrong)"
+                "`figleaf data check` lists what is wrong"
             )
         return rows
 

@@ -128,6 +128,7 @@ def start_trial(
     if threads is not None:
         values["trainer"] = {**values["trainer"], "threads": threads}
     if log is not None:
+        log = log.absolute()
         with explained(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             log.touch()
@@ -137,10 +138,12 @@ def start_trial(
     ranks = []
     for rank in range(world_size):
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-        # The server was started with an older environment: what counts for a trial is today's.
+        # The server was started with an older environment and folder: what counts for a trial is today's.
         environment = {**os.environ, **(shared | place if world_size > 1 else {})}
         process = context.Process(
-            target=_run_rank, args=(values, environment, log, told if rank == 0 else None), name=f"rank {rank}"
+            target=_run_rank,
+            args=(values, Path.cwd(), environment, log, told if rank == 0 else None),
+            name=f"rank {rank}",
         )
         process.start()
         ranks.append(process)
@@ -148,7 +151,9 @@ def start_trial(
     return Trial(ranks, reports, log)
 
 
-def _run_rank(values: dict[str, Any], environment: dict[str, str], log: Path | None, told: Connection | None) -> None:
+def _run_rank(
+    values: dict[str, Any], folder: Path, environment: dict[str, str], log: Path | None, told: Connection | None
+) -> None:
     """One rank, in its own process."""
     if WARM not in sys.modules:
         # A missing preload module is ignored silently; then every trial would pay for its imports.
@@ -158,7 +163,7 @@ def _run_rank(values: dict[str, Any], environment: dict[str, str], log: Path | N
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(environment.get("PWD", os.getcwd()))  # noqa: PTH109
+    os.chdir(folder)
     if log is not None or told is None:
         target = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND)
         os.dup2(target, 1)

@@ -9,6 +9,7 @@ import torch
 from figleaf.config import TrainConfig, fingerprint, home
 from figleaf.data.loader import EpochLoader, EvaluationLoader, TrainingSamples
 from figleaf.data.sampler import shard
+from figleaf.errors import FigleafError
 from figleaf.tracking.run import has_finished
 from figleaf.train.build import keep_best, make_module, make_plan, plateau
 from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
@@ -97,6 +98,11 @@ def _run(
     device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
     scorer = TorchScorer.load(folder.best, device)
     predictions = predict_splits(scorer, inputs, ("val", "test"), plan.batch_size, rank, world_size)
+    if not predictions.select(split="val").is_scored.any():
+        raise FigleafError(
+            "the training diverged: no validation picture has finite logits; lower optimizer.lr, lengthen "
+            "optimizer.warmup or set optimizer.clip_norm"
+        )
     found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
     found |= cost_metrics(scorer.net)
     clocks = clock_metrics(scorer.net, finished_steps * plan.batch_size, clock.train_seconds)

@@ -52,6 +52,8 @@ def make_trainer(config: TrainConfig, plan: BatchPlan, callbacks: list[Callback]
         precision=t.precision,  # type: ignore[arg-type]  # the configuration allows Lightning's names only
         max_epochs=t.epochs if t.max_steps is None else -1,
         max_steps=-1 if t.max_steps is None else t.max_steps,
+        # Fewer steps than an epoch has make a shorter epoch, so that its end is validated and weights are kept.
+        limit_train_batches=min(plan.steps_per_epoch, t.max_steps or plan.steps_per_epoch) * plan.accumulate,
         accumulate_grad_batches=plan.accumulate,
         gradient_clip_val=config.optimizer.clip_norm,
         deterministic=t.deterministic,
