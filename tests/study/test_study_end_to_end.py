@@ -28,7 +28,7 @@ arms:
   dropout: [model.dropout=0.1]
 """
 RUN = "import sys; from figleaf.study.commands import run; sys.exit(run('long', jobs=1))"
-EPOCHS = 5
+EPOCHS = 80  # long enough to be stopped while it runs, on a fast machine too
 
 
 @pytest.fixture(scope="module")
