@@ -41,6 +41,11 @@ def test_key_without_a_value_in_any_preset_can_be_set() -> None:
     assert compose("train", ["trainer.max_device_batch=8"]).trainer.max_device_batch == 8
 
 
+@pytest.mark.parametrize("run", ["12345678", "1234e567", "0012", "1_0", "deadbeef"])
+def test_run_id_that_looks_like_a_number_stays_a_text(run: str) -> None:
+    assert compose("evaluate", [f"run={run}"]).run == run
+
+
 def test_missing_run_says_how_to_name_one() -> None:
     with pytest.raises(FigleafError, match="run=latest"):
         compose("evaluate")

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -248,8 +249,23 @@ def _addressed(overrides: Sequence[str], schema: type) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(sorted(known))}"
             raise FigleafError(f"{override}: unknown key{hint}")
+        value = override.partition("=")[2]
+        if _is_text(schema, name) and _NUMBER.fullmatch(value):
+            override = f"{key}='{value}'"  # a run id such as 12345678 or 1234e567 is no number
         addressed.append(override if name in groups or key != name else f"++{override}")
     return addressed
+
+
+_NUMBER = re.compile(r"[0-9][0-9_]*(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+
+
+def _is_text(schema: type, name: str) -> bool:
+    """Whether the key `name` of `schema` takes a text and no number."""
+    head, _, rest = name.partition(".")
+    hint = typing.get_type_hints(schema)[head]
+    if rest:
+        return _is_text(hint, rest)
+    return hint is str or (isinstance(hint, types.UnionType) and set(typing.get_args(hint)) <= {str, type(None)})
 
 
 def _explain(error: Exception, root: str, overrides: Sequence[str]) -> str:

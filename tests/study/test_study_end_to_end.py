@@ -126,7 +126,14 @@ def test_a_study_ended_by_ctrl_c_goes_on_in_the_same_run(
     text = STUDY[: STUDY.index("arms:")].replace("epochs=1", f"epochs={EPOCHS}, trainer.checkpoint_seconds=0")
     (place / "experiments" / "long").mkdir()
     (place / "experiments" / "long" / "study.yaml").write_text(text + "arms: {plain: []}")
-    driver = subprocess.Popen([sys.executable, "-c", RUN], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", RUN],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests themselves run in the background, Ctrl-C is ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 240
     while not list((home() / "runs").glob("*/checkpoints/last.ckpt")):
         assert time.monotonic() < deadline
