@@ -13,7 +13,8 @@ MAY_IMPORT = {
     "evaluate": {"vgg", "data"},
     "tracking": set(),
     "settings": set(),
-    "config": {"settings"},
+    "overrides": set(),
+    "config": {"settings", "overrides"},
     "train": {"evaluate", "vgg", "data", "tracking", "config"},
     "export": {"evaluate", "vgg", "data"},
     "study": {"train", "evaluate", "vgg", "data", "tracking", "config"},
@@ -22,7 +23,7 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "mlflow": {"tracking", "train/warm.py"},
-    "hydra": {"config.py"},
+    "hydra": {"config.py", "overrides.py"},
     "omegaconf": {"config.py"},
     "pytorch_lightning": {"train"},
     "albumentations": {"data/augment.py"},

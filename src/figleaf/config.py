@@ -1,6 +1,7 @@
 """The configuration: `figleaf.settings` is the schema, `conf/` holds the values, Hydra composes them.
 
-This is the only room that knows Hydra and OmegaConf. Everything else receives plain frozen dataclasses.
+This is the only room that knows Hydra and OmegaConf, with `figleaf.overrides` for the grammar of `key=value`.
+Everything else receives plain frozen dataclasses.
 """
 
 import dataclasses
@@ -8,7 +9,6 @@ import difflib
 import hashlib
 import json
 import os
-import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from figleaf.errors import FigleafError
 from figleaf.files import sha256_file
+from figleaf.overrides import addressed, combinations
 from figleaf.settings import (
     ROOTS,
     AugmentConfig,
@@ -94,7 +95,7 @@ def compose(root: str = "train", overrides: Sequence[str] = ()) -> Any:
 
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed = hydra_compose(root, overrides=_addressed(overrides, ROOTS[root]))
+            composed = hydra_compose(root, overrides=addressed(overrides, ROOTS[root]))
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise FigleafError(_explain(error, root, overrides)) from error
@@ -125,22 +126,7 @@ def keys_with_defaults(schema: type, prefix: str = "") -> dict[str, str]:
 
 def expand_grid(overrides: Sequence[str]) -> list[list[str]]:
     """Every combination of a Hydra multirun's sweeps (`seed=1,2 model=vgg16,vgg19`), each a list of overrides."""
-    from itertools import product
-
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        axes = [
-            [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-            if o.is_sweep_override()
-            else [o.input_line]
-            for o in parsed
-        ]
-    except HydraException as error:
-        raise FigleafError(str(error)) from error
-    return [list(combination) for combination in product(*axes)]
+    return combinations(overrides, TrainConfig)
 
 
 def from_dict(values: Mapping[str, Any], schema: type[Config], path: str = "") -> Config:
@@ -232,63 +218,17 @@ def _type_name(kind: Any) -> str:
     return {bool: "true or false", int: "an integer", float: "a number", str: "a text"}[kind]
 
 
-def _addressed(overrides: Sequence[str], schema: type) -> list[str]:
-    """Overrides in which every known key is set whether or not a file of `conf/` mentions it; unknown keys refused.
-
-    Hydra would demand a `+` for keys that have a default in the schema only.
-    """
-    known = _keys(schema)
-    groups = {name for name in known if f"{name}." in " ".join(known)}
-    addressed = []
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        name = key.lstrip("+~")
-        if not equals and not key.startswith("~"):
-            raise FigleafError(f"{override}: expected key=value")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(sorted(known))}"
-            raise FigleafError(f"{override}: unknown key{hint}")
-        value = override.partition("=")[2]
-        if _is_text(schema, name) and _NUMBER.fullmatch(value):
-            override = f"{key}='{value}'"  # a run id such as 12345678 or 1234e567 is no number
-        addressed.append(override if name in groups or key != name else f"++{override}")
-    return addressed
-
-
-_NUMBER = re.compile(r"[0-9][0-9_]*(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-
-
-def _is_text(schema: type, name: str) -> bool:
-    """Whether the key `name` of `schema` takes a text and no number."""
-    head, _, rest = name.partition(".")
-    hint = typing.get_type_hints(schema)[head]
-    if rest:
-        return _is_text(hint, rest)
-    return hint is str or (isinstance(hint, types.UnionType) and set(typing.get_args(hint)) <= {str, type(None)})
-
-
 def _explain(error: Exception, root: str, overrides: Sequence[str]) -> str:
-    """Hydra's message, shortened to what a user can act on."""
-    noise = ("See https", "Check that", "object_type", "full_key", "Config search path", "provider=", "full_key")
+    """Hydra's message, shortened to what a user can act on, behind the override that it is about."""
+    noise = ("See https", "Check that", "object_type", "full_key", "Config search path", "provider=")
     lines = [line.strip() for line in str(error).splitlines()]
     message = " ".join(line for line in lines if line and not line.startswith(noise))
     if "Missing mandatory value" in message:
-        message += f"; pass it, for example `figleaf {root} run=latest`"
-    # Hydra does not always say which override it stumbled over.
-    unnamed = not any(override.split("=")[0] in message for override in overrides)
-    return f"{' '.join(overrides)}: {message}" if overrides and unnamed else message
-
-
-def _keys(schema: type, prefix: str = "") -> list[str]:
-    hints = typing.get_type_hints(schema)
-    keys: list[str] = []
-    for f in dataclasses.fields(schema):
-        hint = hints[f.name]
-        keys.append(f"{prefix}{f.name}")
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            keys += _keys(hint, f"{prefix}{f.name}.")
-    return keys
+        return f"{message}; pass it, for example `figleaf {root} run=latest`"
+    # OmegaConf knows the key it stumbled over; Hydra names a preset that is not there as GROUP/NAME.
+    key = getattr(error, "full_key", None)
+    about = [o for o in overrides if o.partition("=")[0].lstrip("+~") == key or o.replace("=", "/", 1) in message]
+    return f"{' '.join(about or overrides)}: {message}" if overrides else message
 
 
 def _beside_or_packaged(name: str, witness: str) -> Path:
