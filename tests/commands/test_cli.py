@@ -97,6 +97,18 @@ def test_mistake_is_named_without_a_traceback(
     assert not shown.out
 
 
+@pytest.mark.parametrize("arguments", [["train"], ["train", "-m", "seed=1,2"], ["evaluate", "run=latest"]])
+def test_missing_manifest_is_named_before_anything_heavy_is_loaded(arguments: list[str]) -> None:
+    code = (
+        "import sys; from figleaf.cli import main\n"
+        f"code = main({[*arguments, 'data=manifest', 'data.manifest=gone.csv']!r})\n"
+        "print(code, sorted({'torch', 'mlflow', 'pandas', 'numpy', 'pytorch_lightning'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2 []"
+    assert done.stderr.startswith("error: manifest gone.csv: no such file")
+
+
 def test_configuration_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "model=vgg19", "--print-config"]) == 0
     assert json.loads(capsys.readouterr().out)["model"]["depth"] == 19

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from figleaf.config import ROOTS, choices, keys_with_defaults
+from figleaf.config import ROOTS, DataConfig, choices, keys_with_defaults
 
 
 def parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -41,6 +41,14 @@ def parse_mixed(known: argparse.ArgumentParser, arguments: Sequence[str]) -> arg
         known.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.overrides = [*options.overrides, *rest]
     return options
+
+
+def require_manifest(data: DataConfig) -> None:
+    """Refuse a manifest that is not there, or is something else, at once: what reads it takes seconds to import."""
+    if data.source == "manifest":
+        from figleaf.data.manifest_file import manifest_file
+
+        manifest_file(data.manifest)
 
 
 def print_json(value: Any) -> None:

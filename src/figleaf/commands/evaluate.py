@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
+from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
 from figleaf.config import EvaluateConfig, compose, home, to_dict
 from figleaf.errors import FigleafError
 
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.print_config:
         print_json(to_dict(config))
         return 0
+    require_manifest(config.data)
     from figleaf.commands.scorers import open_scorer
     from figleaf.data.cache import data_hash
     from figleaf.evaluate.predictions import predict

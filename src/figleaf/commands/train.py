@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
+from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
 from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict
 from figleaf.errors import FigleafError
 
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.print_config:
             print_json(to_dict(config))
             return 0
+        require_manifest(config.data)
         return _train(config)
     grid = expand_grid(options.overrides)
     configs: list[TrainConfig] = [compose("train", overrides) for overrides in grid]
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
         for config in configs:
             print_json(to_dict(config))
         return 0
+    for config in configs:
+        require_manifest(config.data)
     from figleaf.train.launch import start_trial, warm_context
 
     context, worst = warm_context(), 0

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from figleaf.data.manifest_file import manifest_file
 from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, write_text
 
@@ -130,19 +132,19 @@ def load_manifest(
     `root` is the folder the paths are relative to: by default the manifest's own. Raises `FigleafError` for a file that
     cannot be read and for all that `Manifest.from_table` refuses.
     """
-    path = Path(path)
+    path = manifest_file(path)
     try:
         table = _read_table(path)
-    except FileNotFoundError as error:
-        raise FigleafError(f"manifest {path}: no such file; make one with `figleaf data index FOLDER`") from error
+    except UnicodeDecodeError as error:
+        raise FigleafError(f"manifest {path}: cannot be read as UTF-8 ({error}): save it as UTF-8") from error
     except (ValueError, OSError) as error:  # the parsers of pandas and pyarrow raise kinds of ValueError
-        raise FigleafError(f"manifest {path}: cannot be read as {path.suffix or 'CSV'}: {error}") from error
+        raise FigleafError(f"manifest {path}: cannot be read: {' '.join(str(error).split())}") from error
     said = _read_sidecar(path)
     folder = path.absolute().parent
     try:
         return Manifest.from_table(
             table,
-            root=Path(root) if root is not None else folder / sample_path(said.get("root", ".")),
+            root=Path(root).expanduser() if root is not None else folder / sample_path(said.get("root", ".")),
             name=name or said.get("name") or (folder.name if path.stem == "manifest" else path.stem),
             classes=classes if classes is not None else said.get("classes"),
             unsafe=unsafe if unsafe is not None else said.get("unsafe"),
@@ -248,8 +250,17 @@ def _resolve_unsafe(classes: tuple[str, ...], unsafe: Sequence[str] | None) -> t
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    # No guessing: a class called "NA" or "007" stays what it is.
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            # No guessing: a class called "NA" or "007" stays what it is, and rows with one value too many do not make
+            # the first column an index, which would take "b.jpg" for the path of an unquoted "a,b.jpg".
+            return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+            text = " ".join(str(error).removeprefix("Error tokenizing data. C error: ").split())
+            raise ValueError(
+                f"{text}; a value that holds a comma, a quote or a line break is written in quotes"
+            ) from error
 
 
 def _sidecar(path: Path) -> Path:

@@ -11,6 +11,7 @@ from figleaf.config import AugmentConfig, DataConfig
 from figleaf.data.augment import Augmentation, build_augmentation
 from figleaf.data.cache import DecodedImages, data_hash, decode_cached
 from figleaf.data.manifest import Manifest, load_manifest
+from figleaf.data.manifest_file import manifest_file
 from figleaf.data.pca_color import ColorBasis
 from figleaf.data.sources import digits_manifest, scenes_manifest
 from figleaf.data.splits import assign_fold, cut
@@ -23,14 +24,9 @@ def read_manifest(data: DataConfig, home: Path) -> Manifest:
         manifest = scenes_manifest(home / "data", count=data.count, seed=data.seed, size=data.size)
     elif data.source == "digits":
         manifest = digits_manifest(home / "data")
-    elif data.manifest is None:
-        raise FigleafError(
-            "data.manifest=null: pass data=manifest data.manifest=PATH; `figleaf data index FOLDER` makes one"
-        )
     else:
-        manifest = load_manifest(
-            data.manifest, classes=data.classes, unsafe=data.unsafe, name=data.name, root=data.root
-        )
+        file = manifest_file(data.manifest)
+        manifest = load_manifest(file, classes=data.classes, unsafe=data.unsafe, name=data.name, root=data.root)
     if data.fold is not None:
         manifest = assign_fold(manifest, fold=data.fold, folds=data.folds, seed=data.seed)
     if data.calib_fraction and "train" in manifest.splits and "calib" not in manifest.splits:
