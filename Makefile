@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## train the demo study on the embedded scenes, show its table, export the winner, score a picture
-	$(BIN)/figleaf study run demo
+	$(BIN)/figleaf study run demo --records ignore
 	$(BIN)/figleaf study table demo
 	$(BIN)/figleaf export run=best:demo out=export/demo
 	$(BIN)/figleaf evaluate run=export/demo/model.onnx data=scenes intervals=0 > export/demo/evaluation.json

@@ -1,11 +1,23 @@
 """The configuration is typed, refuses what it does not know, and identifies a run."""
 
-from dataclasses import replace
+from dataclasses import asdict, make_dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from figleaf.config import ROOTS, TrainConfig, compose, conf_dir, expand_grid, fingerprint, from_dict, to_dict
+from figleaf.config import (
+    ROOTS,
+    AugmentConfig,
+    ModelConfig,
+    TrainConfig,
+    compose,
+    conf_dir,
+    expand_grid,
+    fingerprint,
+    from_dict,
+    to_dict,
+    weights_sha256,
+)
 from figleaf.errors import FigleafError
 
 
@@ -73,6 +85,24 @@ def test_fingerprint_ignores_bookkeeping_and_nothing_else(tmp_path: Path) -> Non
     ]
     assert {fingerprint(c, "data") for c in same} == {base}
     assert len({base, fingerprint(config, "other data"), *(fingerprint(c, "data") for c in other)}) == len(other) + 2
+
+
+def test_fingerprint_survives_a_new_key_of_the_schema() -> None:
+    config = compose("train")
+    wider = make_dataclass("Wider", [("new", int, 0)], bases=(AugmentConfig,), frozen=True)
+    at_default = replace(config, augment=wider(**asdict(config.augment)))
+    changed = replace(config, augment=wider(**asdict(config.augment), new=1))
+    assert fingerprint(at_default, "data") == fingerprint(config, "data") != fingerprint(changed, "data")
+
+
+def test_fingerprint_of_a_configuration_whose_weights_file_is_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "w.npz"
+    file.write_bytes(b"1")
+    config = replace(compose("train"), model=ModelConfig(weights=f"shallower:{file}"))
+    here, digest = fingerprint(config, "data"), weights_sha256(config)
+    file.unlink()
+    assert weights_sha256(config) == ""
+    assert fingerprint(config, "data", digest) == here != fingerprint(config, "data")
 
 
 def test_fingerprint_follows_the_content_of_a_weights_file(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ __all__ = [
     "keys_with_defaults",
     "to_dict",
     "to_yaml",
+    "weights_sha256",
 ]
 
 Config = TypeVar("Config")
@@ -64,7 +65,11 @@ Config = TypeVar("Config")
 
 # What does not change a result: left out of the fingerprint.
 _INCIDENTAL = {"resume", "name", "study", "arm", "parent_run_id", "tracking"}
-_INCIDENTAL_TRAINER = {"workers", "threads", "checkpoint_seconds", "log_every_steps"}
+_INCIDENTAL_KEYS = {
+    "trainer": {"workers", "threads", "checkpoint_seconds", "log_every_steps"},
+    # Where the manifest lies is no part of the result: what it says and holds is in the data hash.
+    "data": {"manifest", "root", "cache_gb"},
+}
 
 
 def home() -> Path:
@@ -162,18 +167,40 @@ def to_yaml(config: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
 
 
-def fingerprint(config: TrainConfig, data_hash: str) -> str:
-    """Hex digest of everything that determines the result: the configuration less bookkeeping, and the data."""
-    values = {k: v for k, v in to_dict(config).items() if k not in _INCIDENTAL}
-    values["trainer"] = {k: v for k, v in values["trainer"].items() if k not in _INCIDENTAL_TRAINER}
-    # Where the manifest lies is no part of the result: what it says and holds is in the data hash.
-    values["data"] = {k: v for k, v in values["data"].items() if k not in {"manifest", "root", "cache_gb"}}
-    kind, _, path = config.model.weights.rpartition(":")
-    if Path(path).expanduser().is_file():  # its content, wherever it lies
-        digest = sha256_file(Path(path).expanduser())
+def fingerprint(config: TrainConfig, data_hash: str, absent_weights_sha256: str = "") -> str:
+    """Hex digest of everything that determines the result: the configuration less bookkeeping, and the data.
+
+    A value that is the schema's default is left out, so that a run keeps its fingerprint when the schema gains a key
+    whose default is what was done before; a default must therefore never come to mean something else.
+    `absent_weights_sha256` stands for the content of `model.weights` where that file is not on this machine.
+    """
+    values = {k: v for k, v in _not_default(config).items() if k not in _INCIDENTAL}
+    for group, incidental in _INCIDENTAL_KEYS.items():
+        values[group] = {k: v for k, v in values.get(group, {}).items() if k not in incidental}
+    kind = config.model.weights.rpartition(":")[0]
+    digest = weights_sha256(config) or ("" if config.model.weights == "none" else absent_weights_sha256)
+    if digest:  # its content, wherever it lies
         values["model"] = {**values["model"], "weights": f"{kind}:{digest}" if kind else digest}
     canonical = json.dumps({"config": values, "data": data_hash}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def weights_sha256(config: TrainConfig) -> str:
+    """Hex digest of the file that `model.weights` names; empty when it names none, or none that is here."""
+    path = Path(config.model.weights.rpartition(":")[2]).expanduser()
+    return sha256_file(path) if path.is_file() else ""
+
+
+def _not_default(config: Any) -> dict[str, Any]:
+    """The nested values of a configuration that differ from the schema's defaults."""
+    found: dict[str, Any] = {}
+    for part in dataclasses.fields(config):
+        value = getattr(config, part.name)
+        if dataclasses.is_dataclass(value):
+            found[part.name] = _not_default(value)
+        elif value != (part.default if part.default_factory is dataclasses.MISSING else part.default_factory()):
+            found[part.name] = value
+    return found
 
 
 def _checked(value: Any, hint: Any, key: str, rule: Rule | None) -> Any:

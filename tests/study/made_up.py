@@ -1,9 +1,16 @@
 """Made-up runs of a study: what the tracker would hold had they been trained."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from figleaf.config import fingerprint
+import numpy as np
+import pandas as pd
+
+from figleaf.config import fingerprint, to_dict
+from figleaf.evaluate.predictions import Predictions
 from figleaf.study.plan import Knowledge, Trial, compose_trials, plan
 from figleaf.study.spec import Study, load_study
 from figleaf.tracking.find import FoundRun
@@ -97,3 +104,53 @@ def all_done(study: Study, **metrics: list[float]) -> list[Trial]:
             )
         )
     return plan(trials, known(runs))
+
+
+class Client:
+    """Answers as MLflow does for a run's curve."""
+
+    def get_metric_history(self, run_id: str, key: str) -> list[SimpleNamespace]:
+        rows = [SimpleNamespace(step=10 * epoch, value=1 - 0.5**epoch) for epoch in range(1, 5)]
+        return rows[::-1] if run_id.startswith("vgg11") else []
+
+    def list_artifacts(self, run_id: str) -> list[SimpleNamespace]:
+        return []
+
+
+MACHINE = {"cpu": "a processor", "cores": 4, "usable_cores": 2, "memory_gib": 7.8, "torch_threads": 1}
+
+
+def made_predictions(seed: int, n: int = 40) -> Predictions:
+    """Of `n` samples in pairs of one group, half of them unsafe, half of them val; one is an error."""
+    rng = np.random.default_rng(seed)
+    unsafe = np.arange(n) % 2 == 1
+    samples = pd.DataFrame(
+        {
+            "sample_id": [f"images/{i}.png" for i in range(n)],
+            "content_sha256": [f"{i:064x}" for i in range(n)],
+            "split": ["val" if i < n // 2 else "test" for i in range(n)],
+            "group": [f"g{i // 4}" for i in range(n)],
+            "slice": "all",
+            "label": np.where(unsafe, "nsfw", "sfw"),
+        }
+    )
+    logits = np.stack([np.zeros(n), rng.normal(unsafe * 1.5, 1)], axis=1).astype(np.float32)
+    names = {"classes": ("sfw", "nsfw"), "unsafe": ("nsfw",), "data_name": "digits", "data_hash": DATA_HASH}
+    errors = [None] * (n - 1) + ["truncated"]
+    return Predictions.from_logits(samples, logits, errors=errors, **names)  # type: ignore[arg-type]
+
+
+def tracked(study: Study, folder: Path, *trials: Trial) -> list[Trial]:
+    """Finished trials (by default all of the study's) whose runs have artifacts and histories, in `folder`."""
+    found = []
+    for i, trial in enumerate(trials or all_done(study)):
+        artifacts = folder / trial.name
+        artifacts.mkdir(parents=True, exist_ok=True)
+        made_predictions(i).save(artifacts / "predictions.parquet")
+        (artifacts / "hardware.json").write_text(json.dumps(MACHINE))
+        (artifacts / "config.json").write_text(json.dumps(to_dict(trial.config)))
+        assert isinstance(trial.run, FoundRun)
+        metrics = trial.run.metrics | {"epoch/val_auroc": 0.9375, "epoch/index": 3.0}
+        run = replace(trial.run, metrics=metrics, artifact_uri=artifacts.as_uri(), _client=Client())  # type: ignore[arg-type]
+        found.append(replace(trial, run=run))
+    return found

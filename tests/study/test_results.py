@@ -1,42 +1,16 @@
 import csv
-import json
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from made_up import STUDY, all_done, known, trials_of, write_study
+from made_up import STUDY, all_done, known, tracked, trials_of, write_study
 
 from figleaf.errors import FigleafError
 from figleaf.study.expected import check_expected
 from figleaf.study.figures import curves_plot
-from figleaf.study.plan import Trial, plan
+from figleaf.study.plan import plan
 from figleaf.study.results import write_results
-from figleaf.study.spec import Study
 
 COMMAND = "figleaf study table made"
-
-
-class Client:
-    """Answers as MLflow does for a run's curve."""
-
-    def get_metric_history(self, run_id: str, key: str) -> list[SimpleNamespace]:
-        rows = [SimpleNamespace(step=10 * epoch, value=1 - 0.5**epoch) for epoch in range(1, 5)]
-        return rows[::-1] if run_id.startswith("vgg11") else []
-
-
-def tracked(study: Study, folder: Path) -> list[Trial]:
-    """Finished trials whose runs have artifacts and histories."""
-    trials = []
-    for trial in all_done(study):
-        artifacts = folder / trial.name
-        artifacts.mkdir(parents=True, exist_ok=True)
-        (artifacts / "predictions.parquet").write_bytes(trial.name.encode())
-        machine = {"cpu": "a processor", "cores": 4, "usable_cores": 2, "memory_gib": 7.8, "torch_threads": 1}
-        (artifacts / "hardware.json").write_text(json.dumps(machine))
-        run = replace(trial.run, artifact_uri=artifacts.as_uri(), _client=Client())  # type: ignore[type-var]
-        trials.append(replace(trial, run=run))
-    return trials
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -49,7 +23,7 @@ def test_results_are_regenerated_byte_for_byte(tmp_path: Path) -> None:
     write_results(study, trials, [], COMMAND)
     first = contents(study.folder)
     assert {"README.md", "results/figure.png", "results/curves.svg", "results/table.tex"} < set(first)
-    write_results(study, plan(trials_of(study), known([t.run for t in reversed(trials) if t.run])), [], COMMAND)
+    write_results(study, plan(trials_of(study), known([t.run for t in reversed(trials)])), [], COMMAND)
     assert contents(study.folder) == first
 
 
@@ -63,22 +37,22 @@ def test_generated_files_say_so_in_their_first_line_with_the_command(tmp_path: P
     assert "a processor, 2 of 4 cores, 8 GiB, 1 thread a run" in (study.folder / "README.md").read_text()
 
 
-def test_every_run_keeps_its_exact_metrics_and_its_predictions(tmp_path: Path) -> None:
+def test_every_run_keeps_its_exact_metrics_and_records_of_removed_arms_go(tmp_path: Path) -> None:
     study = write_study(tmp_path / "made")
     trials = tracked(study, tmp_path / "artifacts")
-    left_over = study.folder / "results" / "predictions" / "gone-0.parquet"
-    left_over.parent.mkdir(parents=True)
-    left_over.write_bytes(b"of an arm that was removed")
-    without_last = plan(trials_of(study), known([t.run for t in trials[:-1] if t.run]))
+    write_results(study, trials, [], COMMAND)
+    left_over = study.results / "records" / "vgg13-drop0-0.json"
+    left_over.rename(left_over.with_name("gone-0.json"))
+    without_last = plan(trials_of(study), known([t.run for t in trials[:-1]]))  # type: ignore[misc]
     write_results(study, without_last, [], COMMAND)
-    with (study.folder / "results" / "runs.csv").open() as file:
+    with (study.results / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12
     assert [row["status"] for row in rows] == ["done"] * 11 + ["missing"]
     assert float(rows[4]["test/auroc"]) == trials[4].run.metrics["test/auroc"]  # type: ignore[union-attr]
     assert rows[-1]["test/auroc"] == ""
-    kept = sorted(path.name for path in left_over.parent.iterdir())
-    assert kept == sorted(f"{trial.name}.parquet" for trial in trials[:-1])
+    kept = {path.name for path in (study.results / "records").iterdir()}
+    assert kept == {f"{trial.name}{suffix}" for trial in trials for suffix in (".json", ".parquet")}
 
 
 def test_earlier_results_are_not_overwritten_with_nothing(tmp_path: Path) -> None:

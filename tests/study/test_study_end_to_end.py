@@ -98,7 +98,7 @@ def test_the_results_folder_is_regenerated_byte_for_byte(exit_code: int, place: 
             (folder / name).unlink()
     commands.table("tiny")
     assert contents() == first
-    assert "results/predictions/plain-0.parquet" in first
+    assert "results/records/plain-0.parquet" in first
 
 
 def test_running_it_again_does_only_what_is_missing(

@@ -33,6 +33,12 @@ def main(arguments: Sequence[str]) -> int:
     shared["run"].add_argument(
         "--stale", choices=("keep", "rerun", "refuse"), default="keep", help="finished runs of another commit"
     )
+    shared["run"].add_argument(
+        "--records",
+        choices=("use", "ignore"),
+        default="use",
+        help="trials recorded in experiments/NAME/results count as done (use), or are trained here (ignore)",
+    )
     shared["table"].add_argument("--format", nargs="+", default=["markdown"], metavar="FORMAT")
     shared["table"].add_argument("--check", action="store_true", help="exit code 1 when expected.yaml is not met")
     shared["table"].add_argument("--no-write", action="store_true", help="print only; leave the results folder alone")
@@ -44,7 +50,12 @@ def main(arguments: Sequence[str]) -> int:
 
     if options.action == "run":
         return commands.run(
-            options.name, jobs=options.jobs, stale=options.stale, arms=options.arm, overrides=options.overrides
+            options.name,
+            jobs=options.jobs,
+            stale=options.stale,
+            arms=options.arm,
+            use_records=options.records == "use",
+            overrides=options.overrides,
         )
     if options.action == "status":
         return commands.status(options.name, overrides=options.overrides)

@@ -18,11 +18,12 @@ from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
 from figleaf.study.expected import check_expected
 from figleaf.study.launch import Outcome, Process, default_jobs, run_trials, usable_cores
 from figleaf.study.plan import Knowledge, Stale, Status, Trial, compose_trials, plan
+from figleaf.study.records import Record, load_records
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
-from figleaf.study.results import hardware_of, write_results
+from figleaf.study.results import hardware_of, recorded, save_records, write_results
 from figleaf.study.spec import Study, find_study
 from figleaf.study.table import arm_rows, build_table
-from figleaf.tracking.find import runs
+from figleaf.tracking.find import find_run, runs
 from figleaf.tracking.provenance import git_state
 from figleaf.tracking.record import lock_folder
 from figleaf.tracking.run import TrackedRun
@@ -41,21 +42,29 @@ def run(
     jobs: int | None = None,
     stale: str = "keep",
     arms: Sequence[str] = (),
+    use_records: bool = True,
     overrides: Sequence[str] = (),
 ) -> int:
     """Run what is missing of a study, `jobs` trials at a time; returns 0, or 1 when a trial failed.
 
     `stale` says what to do with finished runs of another commit: keep, rerun or refuse. `arms` restricts the run to
-    some. `overrides` are given to every trial, and have to be given to `status` and `table`, too.
+    some. Trials whose record stands in the study's folder count as done, unless `use_records` is false; a finished
+    trial is recorded there at once. `overrides` are given to every trial, and have to be given to `status` and `table`,
+    too.
     """
     study = find_study(name, experiments_dir())
     trials = _of_arms(study, compose_trials(study, overrides), arms)
     store = _store(trials)
     jobs = _checked_jobs(jobs, trials)
-    known = replace(_knowledge(store), data_hash=_data_hashes(), stale=_stale(stale))
+    known = replace(_knowledge(store, study), data_hash=_data_hashes(), stale=_stale(stale))
+    if not use_records:
+        known = replace(known, records={})
     planned = plan(trials, known)
+    save_records(study, planned)
     due = [trial for trial in planned if trial.is_due]
     _say(f"{study.name}: {_counts(planned)}")
+    if recorded_before := sum(isinstance(trial.run, Record) for trial in planned):
+        _say(f"{recorded_before} of them recorded in {study.results}; --records=ignore trains them here")
     for note in sorted({trial.note for trial in planned if trial.status is Status.DONE and trial.note}):
         _say(f"finished runs {note}; --stale=rerun trains them anew")
     if not due:
@@ -74,17 +83,17 @@ def run(
     ) as parent:
         start = _starter(parent, known, threads)
         with open_display(study.name, len(due), jobs) as display:
-            outcomes = run_trials(due, start, _explain, jobs=jobs, display=display)
-        after = plan(trials, replace(known, runs=runs(store), stale=Stale.KEEP))
+            outcomes = run_trials(due, start, _explain, _record(study, store), jobs=jobs, display=display)
+        after = plan(trials, replace(known, runs=runs(store), records=load_records(study.results), stale=Stale.KEEP))
         parent.log_artifact(write_text(parent.folder / "table.md", to_markdown(build_table(study, after))))
     return _report(study, after, outcomes)
 
 
 def status(name: str, *, overrides: Sequence[str] = ()) -> int:
-    """Print one line a trial: arm, seed, status, run and note; CSV in a pipe. Reads the tracker, not the data."""
+    """Print one line a trial: arm, seed, status, run, note; CSV in a pipe. Reads records and tracker, not the data."""
     study = find_study(name, experiments_dir())
     trials = compose_trials(study, overrides)
-    planned = plan(trials, _knowledge(_store(trials)))
+    planned = plan(trials, _knowledge(_store(trials), study))
     header = ("arm", "seed", "status", "run", "note")
     lines = [(t.arm, str(t.seed), t.status.value, t.run.run_id[:12] if t.run else "", t.note) for t in planned]
     if sys.stdout.isatty():
@@ -121,14 +130,14 @@ def table(
         if text not in FORMATS:
             raise FigleafError(f"format={text}: expected one of {', '.join(FORMATS)}")
     trials = compose_trials(study, overrides)
-    planned = plan(trials, _knowledge(_store(trials)))
+    planned = recorded(plan(trials, _knowledge(_store(trials), study)))
     verdicts = check_expected(study, planned)
     if check and not verdicts:
         raise FigleafError(f"study {study.name}: --check needs {study.folder / EXPECTED_FILE}")
     if write:
         folder = write_results(study, planned, verdicts, " ".join(["figleaf study table", study.name, *overrides]))
         _say(f"results in {folder}, page {study.folder / 'README.md'}")
-    built = build_table(study, planned, hardware_of([trial.run for trial in planned if trial.run is not None]))
+    built = build_table(study, planned, hardware_of(planned))
     drawn: dict[str, Callable[[], str]] = {
         "markdown": lambda: to_markdown(built),
         "latex": lambda: to_latex(built, study.name),
@@ -183,14 +192,20 @@ def _store(trials: Sequence[Trial]) -> Store:
     return open_store(uris.pop(), home())
 
 
-def _knowledge(store: Store) -> Knowledge:
-    """What the tracker and the run folders say, after what waits for delivery has been delivered."""
+def _knowledge(store: Store, study: Study) -> Knowledge:
+    """What records, tracker and run folders say, after what waits for delivery has been delivered."""
     runs_folder = home() / "runs"
     for row in sync_all(store, runs_folder):
         if row["error"]:
             _say(f"not delivered: {row['error']}")
     commit = git_state()["commit"]
-    return Knowledge(runs(store), runs_folder, _is_locked, commit=None if commit == "unknown" else commit)
+    return Knowledge(
+        runs(store),
+        runs_folder,
+        _is_locked,
+        records=load_records(study.results),
+        commit=None if commit == "unknown" else commit,
+    )
 
 
 def _is_locked(folder: Path) -> bool:
@@ -236,6 +251,20 @@ def _starter(parent: TrackedRun, known: Knowledge, threads: int) -> Callable[[Tr
 def _explain(trial: Trial, process: Process) -> str:
     log = home() / "studies" / str(trial.config.study) / "logs" / f"{trial.name}.log"
     return f"{process.error or f'exit code {process.exitcode}'} (log: {os.path.relpath(log)})"
+
+
+def _record(study: Study, store: Store) -> Callable[[Trial, Process], None]:
+    """Writes the record of a trial that has just finished, so that what it found outlives this machine."""
+
+    def record(trial: Trial, process: Process) -> None:
+        result = None if process.run_folder is None else RunFolder(process.run_folder, None).result
+        try:
+            if result is not None:
+                save_records(study, [replace(trial, run=find_run(store, result["run_id"]))])
+        except FigleafError as error:  # the tracker is down: the next `study` command reads it from there
+            _say(f"{trial.name} is not recorded yet: {error}")
+
+    return record
 
 
 def _report(study: Study, after: Sequence[Trial], outcomes: Sequence[Outcome]) -> int:

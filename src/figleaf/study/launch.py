@@ -107,6 +107,7 @@ def run_trials(
     trials: Sequence[Trial],
     start: Callable[[Trial], Process],
     explain: Callable[[Trial, Process], str],
+    keep: Callable[[Trial, Process], None] = lambda trial, process: None,
     *,
     jobs: int,
     display: Display,
@@ -114,8 +115,8 @@ def run_trials(
     """Run `trials`, at most `jobs` processes at a time, and say how each ended, in the order of their ends.
 
     A trial with several devices counts as so many processes, and runs alone when it has more than `jobs`. `start`
-    starts one; `explain` says why one failed. Whatever ends this function early, Ctrl-C for instance, first stops the
-    trials at work; they can be resumed.
+    starts one; `explain` says why one failed; `keep` takes what a finished one has made. Whatever ends this function
+    early, Ctrl-C for instance, first stops the trials at work; they can be resumed.
     """
     waiting, active, outcomes = deque(trials), list[Active](), list[Outcome]()
     try:
@@ -127,6 +128,8 @@ def run_trials(
             for one in [a for a in active if not a.process.alive]:
                 active.remove(one)
                 error = "" if one.process.exitcode == 0 else explain(one.trial, one.process)
+                if not error:
+                    keep(one.trial, one.process)
                 outcomes.append(Outcome(one.trial, one.seconds, error))
                 display.ended(outcomes[-1])
             display.tick(active)

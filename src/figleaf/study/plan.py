@@ -1,21 +1,28 @@
 """Which trials a study has, and what is known of each: done, running, interrupted, failed, stale or missing."""
 
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from figleaf.config import TrainConfig, compose, fingerprint
 from figleaf.errors import FigleafError
+from figleaf.study.records import (
+    ARM_TAG,
+    COMMIT_TAG,
+    DATA_HASH_TAG,
+    FINGERPRINT_TAG,
+    SEED_TAG,
+    STUDY_TAG,
+    FinishedRun,
+    Record,
+)
 from figleaf.study.spec import Study
 from figleaf.tracking.find import FoundRun
 from figleaf.tracking.heartbeat import TAG as HEARTBEAT_TAG
 from figleaf.tracking.heartbeat import Beat
 
-FINGERPRINT_TAG = "figleaf.fingerprint"
-DATA_HASH_TAG = "figleaf.data_hash"
-COMMIT_TAG = "figleaf.git_commit"
 ERROR_TAG = "figleaf.error"
 _SILENT_S = 120.0  # a run on another machine that was silent for so long is taken for dead
 
@@ -47,7 +54,7 @@ class Trial:
     seed: int
     config: TrainConfig
     status: Status = Status.MISSING
-    run: FoundRun | None = None
+    run: FinishedRun | None = None
     note: str = ""
 
     @property
@@ -88,7 +95,8 @@ def compose_trials(study: Study, overrides: Sequence[str] = ()) -> list[Trial]:
 class Knowledge:
     """What the status of a trial is read from.
 
-    `runs`, newest first, are the tracker's. `data_hash` gives the hash of the data a configuration would read today;
+    `runs`, newest first, are the tracker's; `records`, by the trials' names, stand in the study's folder and count
+    before them. `data_hash` gives the hash of the data a configuration would read today;
     without it (None) a run's own data is taken to be unchanged. `is_locked` says whether a process works in a run
     folder; `runs_folder` is where those folders are made. `commit` is today's, None outside of a checkout.
     """
@@ -96,6 +104,7 @@ class Knowledge:
     runs: Sequence[FoundRun]
     runs_folder: Path
     is_locked: Callable[[Path], bool]
+    records: Mapping[str, Record] = field(default_factory=dict)
     data_hash: Callable[[TrainConfig], str] | None = None
     commit: str | None = None
     stale: Stale = Stale.KEEP
@@ -124,13 +133,19 @@ def plan(trials: Sequence[Trial], known: Knowledge) -> list[Trial]:
 
 
 def _planned(trial: Trial, known: Knowledge) -> Trial:
-    own = _fingerprints(trial.config, known)
+    data_hash, problem = None, ""
     try:
-        today = None if known.data_hash is None else fingerprint(trial.config, known.data_hash(trial.config))
+        data_hash = None if known.data_hash is None else known.data_hash(trial.config)
     except FigleafError as error:  # its own trial will say so, too; the others go on
-        return _with(trial, Status.MISSING, note=str(error))
-    matching = [run for run in known.runs if run.tags.get(FINGERPRINT_TAG) in (own if today is None else {today})]
-    finished = [run for run in matching if run.status == "FINISHED"]
+        problem = str(error)
+    record = known.records.get(trial.name)
+    finished: list[FinishedRun] = [record] if record is not None and record.is_of(trial.config, data_hash) else []
+    if problem and not finished:
+        return _with(trial, Status.MISSING, note=problem)
+    own = _fingerprints(trial.config, known)
+    today = own if data_hash is None else {fingerprint(trial.config, data_hash)}
+    matching = [run for run in known.runs if run.tags.get(FINGERPRINT_TAG) in today]
+    finished += [run for run in matching if run.status == "FINISHED"]
     if known.stale is Stale.RERUN:
         finished.sort(key=lambda run: _is_of_other_commit(run, known))
     if finished:
@@ -143,14 +158,15 @@ def _planned(trial: Trial, known: Knowledge) -> Trial:
     if matching:
         status = Status.FAILED if matching[0].status == "FAILED" else Status.INTERRUPTED
         return _with(trial, status, note=_error(matching[0]) if status is Status.FAILED else "")
-    outdated = [run for run in known.runs if run.status == "FINISHED" and _is_of_trial(run, trial)]
+    outdated: list[FinishedRun] = [run for run in known.runs if run.status == "FINISHED" and _is_of_trial(run, trial)]
+    outdated += [] if record is None else [record]
     if outdated:
         what = "the data" if outdated[0].tags.get(FINGERPRINT_TAG) in own else "the configuration"
         return _with(trial, Status.STALE, note=f"{what} changed since run {outdated[0].run_id[:8]}")
     return _with(trial, Status.MISSING)
 
 
-def _finished(trial: Trial, run: FoundRun, known: Knowledge) -> Trial:
+def _finished(trial: Trial, run: FinishedRun, known: Knowledge) -> Trial:
     if not _is_of_other_commit(run, known):
         return _with(trial, Status.DONE, run)
     note = f"at commit {_short(run.tags[COMMIT_TAG])}, now {_short(known.commit)}"
@@ -159,7 +175,7 @@ def _finished(trial: Trial, run: FoundRun, known: Knowledge) -> Trial:
     return _with(trial, Status.DONE, run, note)
 
 
-def _with(trial: Trial, status: Status, run: FoundRun | None = None, note: str = "") -> Trial:
+def _with(trial: Trial, status: Status, run: FinishedRun | None = None, note: str = "") -> Trial:
     return replace(trial, status=status, run=run, note=note)
 
 
@@ -178,11 +194,11 @@ def _fingerprints(config: TrainConfig, known: Knowledge) -> set[str]:
 
 
 def _is_of_trial(run: FoundRun, trial: Trial) -> bool:
-    tags = (run.tags.get("figleaf.study"), run.tags.get("figleaf.arm"), run.tags.get("figleaf.seed"))
+    tags = (run.tags.get(STUDY_TAG), run.tags.get(ARM_TAG), run.tags.get(SEED_TAG))
     return tags == (trial.config.study, trial.arm, str(trial.seed))
 
 
-def _is_of_other_commit(run: FoundRun, known: Knowledge) -> bool:
+def _is_of_other_commit(run: FinishedRun, known: Knowledge) -> bool:
     commit = run.tags.get(COMMIT_TAG)
     return known.commit is not None and commit is not None and commit != known.commit
 

@@ -122,6 +122,11 @@ class Study:
     table: TableSpec
     figure: FigureSpec
 
+    @property
+    def results(self) -> Path:
+        """The folder of what is generated: records, tables, figures."""
+        return self.folder / "results"
+
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """The seeds of an arm: its own, or the study's."""
         own = self.arms[arm].seeds

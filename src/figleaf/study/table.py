@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from figleaf.evaluate.statistics import seeds_interval
 from figleaf.study.plan import Trial
+from figleaf.study.records import FinishedRun
 from figleaf.study.spec import Column, Selection, Study
-from figleaf.tracking.find import FoundRun
 
 LEVEL = 0.95
 ABSENT = "-"
@@ -251,7 +251,7 @@ def _caption(study: Study, trials: Sequence[Trial], rows: Sequence[ArmRow], hard
     return sentences
 
 
-def _test_sets(runs: Sequence[tuple[str, FoundRun]]) -> list[str]:
+def _test_sets(runs: Sequence[tuple[str, FinishedRun]]) -> list[str]:
     """What was tested on: one sentence, or one for each of the test sets when arms differ in it."""
     arms_of: dict[str, list[str]] = {}
     for arm, run in runs:
@@ -272,6 +272,6 @@ def _test_sets(runs: Sequence[tuple[str, FoundRun]]) -> list[str]:
     return [f"Test set of {', '.join(arms)}: {words}." for words, arms in arms_of.items()]
 
 
-def _commit(run: FoundRun) -> str:
+def _commit(run: FinishedRun) -> str:
     changed = " with changes" if run.tags.get("figleaf.git_dirty", "false").lower() == "true" else ""
     return run.tags.get("figleaf.git_commit", "unknown")[:10] + changed

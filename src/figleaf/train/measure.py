@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from figleaf.data.sampler import shard
 from figleaf.evaluate.metrics import metrics, slice_table
@@ -22,12 +23,32 @@ from figleaf.vgg.scorer import TorchScorer
 # With an interval each; the others would make the list of metrics unreadable.
 WITH_INTERVAL = ("auroc", "auprc", "accuracy", "recall_at_1fpr")
 
+# Of the training split: whether the network could fit what it was shown, without which a regulariser has no work to do.
+FIT = ("n", "auroc", "accuracy", "nll", "top1")
+_FIT_SAMPLES = 20_000  # evenly spaced; enough to see a fit, and little beside an epoch of a large data set
+
 
 def predict_splits(
     scorer: TorchScorer, inputs: Inputs, splits: tuple[str, ...], batch_size: int, rank: int, world_size: int
 ) -> Predictions:
     """Predictions on `splits`, every sample scored by exactly one rank; complete on every rank."""
     wanted = np.flatnonzero(inputs.manifest.table["split"].isin(splits))
+    return _predict(scorer, inputs, wanted, batch_size, rank, world_size)
+
+
+def fit_metrics(
+    scorer: TorchScorer, inputs: Inputs, batch_size: int, threshold: float | None, rank: int, world_size: int
+) -> dict[str, float]:
+    """`fit/...` metrics: how well the training pictures, not augmented, were fitted."""
+    rows = inputs.rows("train")
+    spaced = rows[np.linspace(0, len(rows) - 1, min(len(rows), _FIT_SAMPLES)).astype(int)]
+    found = metrics(_predict(scorer, inputs, spaced, batch_size, rank, world_size), threshold)
+    return {f"fit/{key}": found[key] for key in FIT if key in found}
+
+
+def _predict(
+    scorer: TorchScorer, inputs: Inputs, wanted: NDArray[np.intp], batch_size: int, rank: int, world_size: int
+) -> Predictions:
     readable = np.array([inputs.pictures.errors[row] is None for row in wanted], dtype=bool)
     mine = wanted[readable][shard(int(readable.sum()), rank, world_size)]
     parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]

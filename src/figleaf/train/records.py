@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from figleaf.config import TrainConfig, home, to_dict, to_yaml
+from figleaf.config import TrainConfig, home, to_dict, to_yaml, weights_sha256
 from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_figure
 from figleaf.evaluate.metrics import slice_table
 from figleaf.evaluate.predictions import Predictions
@@ -112,6 +112,7 @@ def open_recorder(
         "figleaf.fingerprint": fingerprint,
         "figleaf.data_hash": inputs.data_hash,
         "figleaf.data_name": inputs.manifest.name,
+        "figleaf.weights_sha256": weights_sha256(config),
         "figleaf.git_commit": git["commit"],
         "figleaf.git_dirty": str(git["dirty"]).lower(),
     }

@@ -15,7 +15,7 @@ from figleaf.train.build import keep_best, make_module, make_plan, plateau
 from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
 from figleaf.train.folder import RunFolder, choose_folder
 from figleaf.train.inputs import Inputs, load_inputs
-from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, predict_splits
+from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, fit_metrics, predict_splits
 from figleaf.train.ranks import process_group, require_equal_fingerprints, share
 from figleaf.train.records import Recorder, open_recorder
 from figleaf.train.trainer import make_trainer
@@ -104,6 +104,7 @@ def _run(
             "optimizer.warmup or set optimizer.clip_norm"
         )
     found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
+    found |= fit_metrics(scorer, inputs, plan.batch_size, threshold, rank, world_size)
     found |= cost_metrics(scorer.net)
     clocks = clock_metrics(scorer.net, finished_steps * plan.batch_size, clock.train_seconds)
     recorder.finish(found | dict(clocks), finished_steps, predictions, threshold)

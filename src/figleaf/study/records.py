@@ -1,0 +1,267 @@
+"""Records: what a study keeps of a finished run, small enough to commit.
+
+`results/records/ARM-SEED.json` holds configuration, provenance, metrics and learning curves, `ARM-SEED.parquet` beside
+it the logits, and `results/samples-HASH.parquet` the samples they belong to, once for all runs on the same data. From
+these a fresh clone computes every table, figure and interval again, without the tracker and without training.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from figleaf.config import TrainConfig, fingerprint
+from figleaf.errors import FigleafError
+from figleaf.evaluate.predictions import SAMPLE_COLUMNS, Predictions
+from figleaf.files import atomic_path, write_text
+from figleaf.tracking.find import FoundRun
+
+FORMAT_VERSION = 1
+FOLDER = "records"  # in a study's results
+_HISTORY = "epoch/"  # the metrics of which every value is kept
+_METADATA = ("classes", "unsafe", "data_name", "data_hash")  # of predictions
+ARM_TAG, SEED_TAG, STUDY_TAG = "figleaf.arm", "figleaf.seed", "figleaf.study"
+FINGERPRINT_TAG = "figleaf.fingerprint"
+DATA_HASH_TAG = "figleaf.data_hash"
+COMMIT_TAG, DIRTY_TAG = "figleaf.git_commit", "figleaf.git_dirty"
+_KEPT_TAGS = (
+    *(STUDY_TAG, ARM_TAG, SEED_TAG, FINGERPRINT_TAG, DATA_HASH_TAG, COMMIT_TAG, DIRTY_TAG),
+    *("figleaf.data_name", "figleaf.weights_sha256", "figleaf.best_sha256"),
+)
+# Where this machine keeps things, and, in a tracker's address, perhaps a password.
+_LOCAL = ("tracking", "parent_run_id", "resume")
+
+_SAMPLES = pa.schema([pa.field(name, pa.string(), nullable=False) for name in SAMPLE_COLUMNS])
+_LOGITS = pa.schema(
+    [
+        pa.field("sample", pa.int32(), nullable=False),  # row of the samples' file
+        pa.field("logits", pa.list_(pa.float32())),
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+)
+
+
+class FinishedRun(Protocol):
+    """What tables and curves read of a run: the tracker's, or a record of it."""
+
+    @property
+    def run_id(self) -> str:
+        """The tracker's name for it."""
+
+    @property
+    def status(self) -> str:
+        """MLflow's word."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The last value of each metric."""
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What is noted of it."""
+
+    def history(self, key: str) -> list[tuple[int, float]]:
+        """Every value of a metric as (step, value), by step; empty when there is none."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run without the tracker.
+
+    `config` is its resolved configuration without what is this machine's own, `tags` are those of the tracker that say
+    where it comes from. `metrics` holds the final values, `curves` every value of the metrics that are measured once an
+    epoch, as (step, value).
+    """
+
+    run_id: str
+    config: dict[str, Any]
+    tags: dict[str, str]
+    hardware: dict[str, Any]
+    metrics: dict[str, float]
+    curves: dict[str, list[tuple[int, float]]]
+    _read_predictions: Callable[[], Predictions] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, run: FoundRun) -> Self:
+        """Read a run from the tracker. Raises `FigleafError` when an artifact is missing."""
+        config = _json(run.artifact("config.json"))
+        return cls(
+            run_id=run.run_id,
+            config={key: value for key, value in config.items() if key not in _LOCAL},
+            tags={tag: run.tags[tag] for tag in _KEPT_TAGS if tag in run.tags},
+            hardware=_json(run.artifact("hardware.json")),
+            metrics={key: value for key, value in run.metrics.items() if not key.startswith(_HISTORY)},
+            curves={key: run.history(key) for key in run.metrics if key.startswith(_HISTORY)},
+            _read_predictions=lambda: Predictions.load(run.artifact("predictions.parquet")),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read `results/records/ARM-SEED.json`.
+
+        Raises `FigleafError` that names the file when it is broken or of another format.
+        """
+        found, results = _json(path), path.parent.parent
+        if found.get("format_version") != FORMAT_VERSION:
+            raise FigleafError(
+                f"{path}: format_version={found.get('format_version')}, expected {FORMAT_VERSION}; restore the file, "
+                "or delete it and its .parquet to train the trial again"
+            )
+        try:
+            return cls(
+                run_id=found["run_id"],
+                config=found["config"],
+                tags=found["tags"],
+                hardware=found["hardware"],
+                metrics={key: float(value) for key, value in found["metrics"].items()},
+                curves={key: [(step, float(value)) for step, value in rows] for key, rows in found["curves"].items()},
+                _read_predictions=lambda: _read(path.with_suffix(".parquet"), _samples(results, found["tags"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FigleafError(f"{path}: not a record ({error!r}); restore the file or delete it") from error
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Of val and test. Raises `FigleafError` that names the file when it is missing or broken."""
+        return self._read_predictions()
+
+    @property
+    def status(self) -> str:
+        """Only finished runs are recorded."""
+        return "FINISHED"
+
+    def history(self, key: str) -> list[tuple[int, float]]:
+        """Every value of a per-epoch metric as (step, value), by step; empty when there is none."""
+        return self.curves.get(key, [])
+
+    def is_of(self, config: TrainConfig, data_hash: str | None = None) -> bool:
+        """Whether this is a run of `config`, on the data of `data_hash` when that is given.
+
+        Where a manifest or a file of weights lies makes no difference; where it is absent, the record's own counts.
+        """
+        own = self.tags[DATA_HASH_TAG]
+        if data_hash is not None and data_hash != own:
+            return False
+        return fingerprint(config, own, self.tags.get("figleaf.weights_sha256", "")) == self.tags[FINGERPRINT_TAG]
+
+    def save(self, results: Path, name: str) -> Path:
+        """Write the record to a results folder and return its JSON file. Equal records give equal bytes."""
+        path = results / FOLDER / f"{name}.json"
+        _write(self.predictions, path.with_suffix(".parquet"), results)
+        content = {
+            "format_version": FORMAT_VERSION,
+            "run_id": self.run_id,
+            "tags": self.tags,
+            "config": self.config,
+            "hardware": self.hardware,
+            "metrics": {key: _plain(value) for key, value in self.metrics.items()},
+            "curves": {key: [[step, _plain(value)] for step, value in rows] for key, rows in self.curves.items()},
+        }
+        return write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def load_records(results: Path) -> dict[str, Record]:
+    """Every record of a results folder by its name, ARM-SEED. Raises `FigleafError` that names a broken file."""
+    return {path.stem: Record.load(path) for path in sorted((results / FOLDER).glob("*.json"))}
+
+
+def prune(results: Path, names: set[str]) -> None:
+    """Delete the records that are not among `names`, and the samples that no record refers to any more."""
+    for path in (results / FOLDER).glob("*.*"):
+        if path.suffix in (".json", ".parquet") and path.stem not in names:
+            path.unlink()
+    used = {_samples(results, record.tags) for record in load_records(results).values()}
+    for path in results.glob("samples-*.parquet"):
+        if path not in used:
+            path.unlink()
+
+
+def _samples(results: Path, tags: Mapping[str, str]) -> Path:
+    return results / f"samples-{tags[DATA_HASH_TAG][:12]}.parquet"
+
+
+def _write(predictions: Predictions, path: Path, results: Path) -> None:
+    table = predictions.table
+    shared = _samples(results, {DATA_HASH_TAG: predictions.data_hash})
+    if not shared.exists():
+        rows = table.loc[:, list(SAMPLE_COLUMNS)].drop_duplicates(ignore_index=True)
+        with atomic_path(shared) as temporary:
+            pq.write_table(pa.Table.from_pandas(rows, _SAMPLES, preserve_index=False), temporary, compression="zstd")
+        _read_samples.cache_clear()
+    known = _read_samples(shared)
+    index = pd.Series(np.arange(len(known), dtype=np.int32), index=known["sample_id"])
+    try:
+        rows_of = index.loc[table["sample_id"]].to_numpy()
+    except KeyError as error:
+        raise FigleafError(
+            f"{shared}: lacks samples of a run on the same data ({error}); delete it to write it anew"
+        ) from error
+    columns = {
+        "sample": pa.array(rows_of),
+        "logits": pa.array(table["logits"], _LOGITS.field("logits").type, from_pandas=True),
+        "variant": pa.array(table["variant"], pa.string()),
+        "error": pa.array(table["error"], pa.string(), from_pandas=True),
+    }
+    metadata = {name: json.dumps(getattr(predictions, name), ensure_ascii=False) for name in _METADATA}
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.table(columns, schema=_LOGITS.with_metadata(metadata)), temporary, compression="zstd")
+
+
+def _read(path: Path, samples: Path) -> Predictions:
+    for file in (path, samples):
+        if not file.is_file():
+            raise FigleafError(f"{file}: missing; restore it, or delete the record {path.stem} to train it again")
+    try:
+        read = pq.read_table(path)
+        metadata = {name: json.loads(read.schema.metadata[name.encode()]) for name in _METADATA}
+        rows = _read_samples(samples).iloc[read["sample"].to_numpy()]
+        classes = tuple(metadata["classes"])
+        errors = read["error"].to_pylist()
+        logits = np.full((len(rows), len(classes)), np.nan, dtype=np.float32)
+        has = read["logits"].is_valid().to_numpy()
+        logits[has] = read["logits"].combine_chunks().flatten().to_numpy().reshape(-1, len(classes))
+        variants = read["variant"].to_pylist()
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise FigleafError(f"{path}: not a readable record of predictions ({error})") from error
+    found = Predictions.from_logits(
+        rows,
+        logits,
+        classes=classes,
+        unsafe=metadata["unsafe"],
+        data_name=metadata["data_name"],
+        data_hash=metadata["data_hash"],
+        errors=errors,
+    )
+    found.table["variant"] = variants
+    return found
+
+
+@lru_cache(maxsize=8)
+def _read_samples(path: Path) -> pd.DataFrame:
+    """The samples that many records share. Nobody changes the table."""
+    samples: pd.DataFrame = pq.read_table(path, schema=_SAMPLES).to_pandas()
+    return samples
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FigleafError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(found, dict):
+        raise FigleafError(f"{path}: expected a JSON object")
+    return found
+
+
+def _plain(value: float) -> float | str:
+    """JSON has no infinity and no NaN: those are written as words, which `float` reads."""
+    return value if math.isfinite(value) else repr(value)
