@@ -25,6 +25,24 @@ def test_disk_that_cannot_take_it_is_explained(number: int, tmp_path: Path) -> N
     assert str(tmp_path / "a") in str(caught.value)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, where nobody can make a folder")
+def test_folder_that_nobody_can_make_is_explained() -> None:
+    with pytest.raises(FigleafError, match=r"/proc/figleaf/a: its folder cannot be made there.*FIGLEAF_HOME"):
+        write_text(Path("/proc/figleaf/a"), "")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop/a"])
+def test_name_that_no_disk_takes_is_explained(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(FigleafError, match="name another place"):
+        write_text(tmp_path / name / "a", "")
+
+
+def test_file_to_be_read_that_is_missing_is_not_blamed_on_the_one_to_be_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
+        (tmp_path / "missing").read_text()
+
+
 def test_other_trouble_is_not_disguised(tmp_path: Path) -> None:
     with pytest.raises(InterruptedError), atomic_path(tmp_path / "a"):
         raise InterruptedError(errno.EINTR, "interrupted")

@@ -19,6 +19,9 @@ _WAYS_OUT = {
     errno.EISDIR: "a folder stands there: name a file",
     errno.EEXIST: "a file stands where a folder is needed: name another place",
     errno.EPERM: "no permission to write there: point FIGLEAF_HOME at a folder that can be written",
+    errno.ENOENT: "its folder cannot be made there: point FIGLEAF_HOME at a folder that can be written",
+    errno.ENAMETOOLONG: "the name is too long: name another place",
+    errno.ELOOP: "a symbolic link there leads back to itself: name another place",
 }
 
 # Read once at import: asking means setting it, which is not safe once there are threads.
@@ -32,7 +35,9 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _WAYS_OUT:
+        # Where the folder is there, something else was missing: a file that was to be read, say.
+        missing_elsewhere = error.errno == errno.ENOENT and path.parent.is_dir()
+        if error.errno in _WAYS_OUT and not missing_elsewhere:
             raise FigleafError(f"cannot write {path}: {_WAYS_OUT[error.errno]}") from error
         raise
 
