@@ -1,12 +1,14 @@
 """`figleaf evaluate`: predictions and metrics of a run or an exported file, on any manifest."""
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
 from figleaf.config import EvaluateConfig, compose, home, to_dict
 from figleaf.errors import FigleafError
+from figleaf.files import explained
 
 EPILOG = """\
 Prints one JSON object of the metrics and writes the predictions, a row for every sample, unreadable ones included.
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.print_config:
         print_json(to_dict(config))
         return 0
+    out = _place(config.out)
     require_manifest(config.data)
     from figleaf.commands.scorers import open_scorer
     from figleaf.data.cache import data_hash
@@ -41,16 +44,52 @@ def main(arguments: Sequence[str]) -> int:
     opened = open_scorer(config.run, config.tracking)
     decoded = decode_for(manifest, opened.scorer.input_size, config.data, home())
     digest = data_hash(manifest, decoded.content_sha256)
+    if config.out is None:
+        name = f"{opened.name}-{opened.identity[:8]}-{manifest.name}-{digest[:8]}-{config.split}"
+        out = out / (re.sub(r"[^\w.-]+", "-", name) + ".parquet")
     found = predict(opened.scorer, manifest, decoded, data_hash=digest, batch_size=config.batch_size)
-    name = re.sub(r"[^\w.-]+", "-", f"{opened.name}-{opened.identity[:8]}-{manifest.name}-{digest[:8]}-{config.split}")
-    out = Path(config.out) if config.out else home() / "evaluations" / f"{name}.parquet"
-    if out.exists() and (out.suffix != ".parquet" or not _holds_predictions(out)):
-        raise FigleafError(f"out={out}: holds something else than predictions and would be replaced; name another file")
     found.save(out)
     report = evaluation_json(found, opened.threshold, n_resamples=config.intervals)
     say(f"{len(found)} samples of {manifest.name}, {report['n_errors']} unreadable; predictions in {out}")
     print_json({"run": opened.name, "split": config.split, "predictions": str(out), **report})
     return 0
+
+
+def _place(given: str | None) -> Path:
+    """The file for the predictions, or, where none was given, the folder that gets one: something can be written there.
+
+    Said before anything is computed, which may take hours.
+    """
+    if given is None:
+        folder = home() / "evaluations"
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _try_writing(folder)
+        return folder
+    out = Path(given).expanduser()
+    if out.is_dir():
+        raise FigleafError(f"out={given}: a folder; name a file in it, such as out={out / 'predictions.parquet'}")
+    if out.suffix != ".parquet":
+        raise FigleafError(f"out={given}: predictions are written as Parquet; name a file that ends in .parquet")
+    if not out.parent.is_dir():
+        raise FigleafError(f"out={given}: there is no folder {out.parent}; make it first, or name another")
+    if out.exists() and not _holds_predictions(out):
+        raise FigleafError(
+            f"out={given}: holds something else than predictions and would be replaced; name another file"
+        )
+    try:
+        _try_writing(out.parent)
+    except OSError as error:
+        raise FigleafError(
+            f"out={given}: nothing can be written to {out.parent} ({error.strerror}); name a file in another folder"
+        ) from error
+    return out
+
+
+def _try_writing(folder: Path) -> None:
+    # Tried, not asked: permissions say nothing of a read-only file system, and everything is allowed to root.
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _holds_predictions(path: Path) -> bool:
