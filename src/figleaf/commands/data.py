@@ -1,5 +1,6 @@
 """`figleaf data`: index a folder, check files and leaks, fill the cache, cut a split."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,48 +11,59 @@ from figleaf.errors import FigleafError
 
 EPILOG = """\
 examples:
-  figleaf data index my_images                       writes my_images/manifest.csv from its class folders
-  figleaf data index my_images --group '(.*)_\\d+'    pictures named alike stay in one split
+  figleaf data index my_images --unsafe nsfw         writes my_images/manifest.csv from its class folders
   figleaf data check my_images/manifest.csv          bad files, duplicates, leaks; exit code 1 when there are any
-  figleaf data check data=scenes --augment           how often augmentation carries a picture over the label's rule
-  figleaf data cache data=scenes 64 96               decode now, so that runs start at once
+  figleaf data cache my_images/manifest.csv 64       decode now, so that runs at 64 pixels start at once
   figleaf data cut my_images/manifest.csv --out with_calib.csv --fraction 0.1
 
-SAMPLES is a manifest file, or overrides of conf/check.yaml such as data=scenes.
+`figleaf data index --help`, and so on, tells every option.
+"""
+INDEX = """\
+FOLDER holds a folder a class, FOLDER/<class>/image.jpg, or these in folders of splits, FOLDER/<split>/<class>/image.jpg
+with the splits train, val, test, calib. Splits that are missing are cut from train. The manifest is never overwritten.
+
+examples:
+  figleaf data index my_images --unsafe nsfw
+  figleaf data index my_images --group '(.*)_\\d+'    a_1.jpg and a_2.jpg are of the group a and stay in one split
+  figleaf data index digits --unsafe                 no class is unsafe
+  figleaf data index photos --out lists/photos.parquet --val 0.1 --test 0.2 --seed 7
+"""
+SAMPLES = """\
+SAMPLES is a manifest file, or key=value for conf/check.yaml: data=PRESET, every data.KEY and augment.KEY that
+`figleaf train --help` lists, and input_size (pixels a side, default 64).
+"""
+CHECK = f"""\
+Tells files that cannot be used, groups and pictures in several splits, and pictures with several labels. The whole
+report is one JSON object on standard output; the exit code is 1 when there is something to mend.
+
+{SAMPLES}
+examples:
+  figleaf data check my_images/manifest.csv
+  figleaf data check my_images/manifest.csv data.max_pixels=20000000 --workers 4
+  figleaf data check data=scenes augment=pca --augment
+"""
+CACHE = f"""\
+Runs decode what is missing themselves: this does it beforehand, once for every size. The cache lies in
+FIGLEAF_HOME/cache and takes 3 bytes a pixel; data.cache_gb (default 20) limits it.
+
+{SAMPLES}
+examples:
+  figleaf data cache my_images/manifest.csv               at 64 x 64 pixels
+  figleaf data cache data=scenes data.count=500 64 96
+"""
+CUT = f"""\
+Writes a new manifest in which part of a split is another one: whole groups, the classes in proportion.
+
+{SAMPLES}
+examples:
+  figleaf data cut my_images/manifest.csv --out with_calib.csv --fraction 0.1
+  figleaf data cut my_images/manifest.csv --out less.parquet --source val --target spare --fraction 0.5 --seed 3
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Index, check, cache or cut."""
-    known = parser("data", "From a folder of pictures to a checked manifest.", EPILOG)
-    actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut")
-    index = actions.add_parser("index", help="a manifest of the class folders in a folder")
-    index.add_argument("folder", type=Path)
-    index.add_argument("--out", type=Path, help="default: FOLDER/manifest.csv; .parquet for Parquet")
-    index.add_argument(
-        "--group", metavar="REGEX", help="its first group, matched on file names, names the sample group"
-    )
-    index.add_argument("--val", type=float, default=0.15, help="fraction to cut when there is no val folder")
-    index.add_argument("--test", type=float, default=0.15, help="fraction to cut when there is no test folder")
-    index.add_argument("--seed", type=int, default=0)
-    index.add_argument(
-        "--unsafe", nargs="*", metavar="CLASS", help="the classes that are unsafe; none given: no class is"
-    )
-    index.add_argument("--name", help="how tables call the data; default: the folder's name")
-    check = actions.add_parser("check", help="bad files, duplicates, leaks across splits")
-    check.add_argument("samples", nargs="+", metavar="SAMPLES")
-    check.add_argument("--augment", action="store_true", help="also how often augmentation changes a label, on masks")
-    check.add_argument("--workers", type=int)
-    cache = actions.add_parser("cache", help="decode into the cache")
-    cache.add_argument("samples", nargs="+", metavar="SAMPLES|SIZE", help="samples, and sides in pixels")
-    cut = actions.add_parser("cut", help="move part of a split to a new one, by group")
-    cut.add_argument("samples", nargs="+", metavar="SAMPLES")
-    cut.add_argument("--out", type=Path, required=True)
-    cut.add_argument("--source", default="train")
-    cut.add_argument("--target", default="calib")
-    cut.add_argument("--fraction", type=float, default=0.1)
-    cut.add_argument("--seed", type=int, default=0)
-    options = known.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     from figleaf.data import commands
 
     if options.action == "index":
@@ -97,6 +109,119 @@ def main(arguments: Sequence[str]) -> int:
         fraction=options.fraction,
         seed=options.seed,
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    known = parser("data", "From a folder of pictures to a checked manifest.", EPILOG)
+    actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut")
+
+    def action(name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+        return actions.add_parser(
+            name,
+            help=summary,
+            description=f"{summary.capitalize()}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    index = action("index", "write the manifest of a folder of class folders", INDEX)
+    index.add_argument("folder", type=Path, metavar="FOLDER", help="the folder that holds the pictures")
+    index.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the manifest to write, CSV, or Parquet when it ends in .parquet (default: FOLDER/manifest.csv)",
+    )
+    index.add_argument(
+        "--group",
+        metavar="REGEX",
+        help="searched in each file's name; its first bracket is the sample's group, whose pictures stay in one split "
+        "(default: each picture is a group of its own)",
+    )
+    for split in ("val", "test"):
+        index.add_argument(
+            f"--{split}",
+            type=fraction,
+            default=0.15,
+            metavar="FRACTION",
+            help=f"share of the pictures, 0 <= x < 1, to cut when there is no {split} folder; 0: none (default: 0.15)",
+        )
+    index.add_argument("--seed", type=whole_number, default=0, metavar="INT", help="chooses what is cut (default: 0)")
+    index.add_argument(
+        "--unsafe",
+        nargs="*",
+        metavar="CLASS",
+        help="the classes that count as unsafe, behind FOLDER; without a name: none (default: those called nsfw, "
+        "unsafe, porn, hentai, sexy, nude or explicit)",
+    )
+    index.add_argument("--name", help="what tables call the data (default: the folder's name)")
+
+    check = action("check", "find bad files, duplicates and leaks across splits", CHECK)
+    check.add_argument("samples", nargs="+", metavar="SAMPLES", help="a manifest file, key=value, or both; see below")
+    check.add_argument(
+        "--augment",
+        action="store_true",
+        help="also count how often augmentation changes a label; takes masks in the manifest (default: do not)",
+    )
+    check.add_argument(
+        "--workers",
+        type=positive_number,
+        metavar="INT",
+        help="threads that decode (default: as many as this process may use cores)",
+    )
+
+    cache = action("cache", "decode the pictures into the cache", CACHE)
+    cache.add_argument(
+        "samples",
+        nargs="+",
+        metavar="SAMPLES|SIZE",
+        help="a manifest file or key=value, see below; and sides in pixels, one or more (default: input_size, 64)",
+    )
+
+    cut = action("cut", "move part of a split to a new one, by group", CUT)
+    cut.add_argument("samples", nargs="+", metavar="SAMPLES", help="a manifest file, key=value, or both; see below")
+    cut.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the manifest to write, CSV, or Parquet when it ends in .parquet; never overwritten (required)",
+    )
+    cut.add_argument("--source", default="train", metavar="SPLIT", help="the split to take from (default: train)")
+    cut.add_argument("--target", default="calib", metavar="SPLIT", help="the new split (default: calib)")
+    cut.add_argument(
+        "--fraction",
+        type=fraction,
+        default=0.1,
+        metavar="FRACTION",
+        help="share of the source's pictures, 0 < x < 1, as near as whole groups come to it (default: 0.1)",
+    )
+    cut.add_argument("--seed", type=whole_number, default=0, metavar="INT", help="chooses the groups (default: 0)")
+    return known
+
+
+def fraction(text: str) -> float:
+    """0 <= x < 1, from the command line; argparse names the kind of number by this function."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 <= x < 1")
+    return value
+
+
+def whole_number(text: str) -> int:
+    """0 or more."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
+    return value
+
+
+def positive_number(text: str) -> int:
+    """1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return value
 
 
 def _samples(given: Sequence[str]) -> CheckConfig:
