@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-fast lint format check-gpu bench ui clean
+.PHONY: help setup demo test test-fast lint format check-gpu bench ui server clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -12,7 +12,7 @@ setup: $(STAMP) ## the virtual environment with everything in it
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: pass PYTHON=..., version 3.11 to 3.13" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,server,dev]'
 	@touch $@
 
 demo: $(STAMP) ## train the demo study on the embedded scenes, show its table, export the winner, score a picture
@@ -49,6 +49,9 @@ bench: $(STAMP) ## every benchmark; writes benchmarks/README.md
 
 ui: $(STAMP) ## the MLflow pages
 	$(BIN)/figleaf ui
+
+server: $(STAMP) ## a tracker for a team: MLflow with PostgreSQL behind it, on this machine
+	$(BIN)/figleaf server
 
 clean: ## caches and builds; never the runs
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

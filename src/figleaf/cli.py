@@ -42,6 +42,7 @@ COMMANDS = {
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
     "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
+    "server": Command("server", "a tracker for a team: MLflow with PostgreSQL behind it"),
     "ui": Command("ui", "the MLflow pages of the project's store"),
     "check-gpu": Command("check_gpu", "what works on this machine's CUDA devices, as one JSON report"),
 }
