@@ -8,10 +8,20 @@ from made_predictions import made, noisy, samples
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import binary_calibration_error
 
-from figleaf.evaluate.metrics import auroc, metrics, slice_table
+from figleaf.evaluate.metrics import METRICS, auroc, metrics, natural_range, slice_table
 from figleaf.evaluate.predictions import Predictions
 
 MANY = settings(max_examples=50, deadline=None)
+
+
+@MANY
+@given(samples())
+def test_no_metric_leaves_its_natural_range(drawn):
+    for name, value in metrics(made(*drawn), 0.4).items():
+        low, high = natural_range(f"test/slice/a/{name}")
+        assert low <= value <= high, name
+        assert name not in METRICS or low == 0.0
+    assert natural_range("cost/gmacs") == natural_range("time/train_seconds") == (-math.inf, math.inf)
 
 
 @MANY

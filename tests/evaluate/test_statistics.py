@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from figleaf.errors import FigleafError
-from figleaf.evaluate.metrics import METRICS, metrics
+from figleaf.evaluate.metrics import METRICS, metrics, natural_range
 from figleaf.evaluate.statistics import bootstrap_interval, bootstrap_intervals, seeds_interval
 from figleaf.evaluate.weighted import RankedPredictions
 
@@ -130,6 +130,16 @@ def test_the_interval_over_seeds_is_students():
     assert found.mean == pytest.approx(np.mean(values))
     assert found.sd == pytest.approx(np.std(values, ddof=1))
     assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_the_interval_over_seeds_stays_in_the_range_of_its_metric():
+    values = [0.999, 0.95, 0.90]
+    unbounded = seeds_interval(values)
+    assert unbounded.high > 1
+    assert seeds_interval(values, bounds=natural_range("auroc")) == unbounded._replace(high=1.0)
+    assert seeds_interval([0.0, 0.02, 0.1], bounds=natural_range("ece")).low == 0.0
+    inside = [0.6, 0.61, 0.62]
+    assert seeds_interval(inside, bounds=(0.0, 1.0)) == seeds_interval(inside)
 
 
 def test_one_seed_has_no_spread():

@@ -8,7 +8,7 @@ from made_up import STUDY, all_done, known, made_run, trials_of, write_study
 from figleaf.study.plan import plan
 from figleaf.study.render import to_csv, to_html, to_latex, to_markdown
 from figleaf.study.spec import Study
-from figleaf.study.table import arm_rows, build_table, selected_arm
+from figleaf.study.table import arm_rows, arm_stat, build_table, selected_arm
 
 TWO_SEEDS = STUDY.replace("[0, 1, 2]", "[0, 1]")
 ONE_SEED = STUDY.replace("[0, 1, 2]", "[0]")
@@ -29,6 +29,15 @@ def test_a_cell_is_mean_and_sample_sd_over_seeds_with_a_t_interval(tmp_path: Pat
         "[0.883, 0.907]",
         "[0.870, 0.915]",
     ]
+
+
+@pytest.mark.parametrize(("scale", "shown"), [(1.0, [0.0, 1.0]), (100.0, [0.0, 100.0]), (-1.0, [-1.0, 0.0])])
+def test_the_interval_over_seeds_of_a_share_ends_at_its_range(tmp_path: Path, scale: float, shown: list[float]) -> None:
+    trials = trials_of(write_study(tmp_path / "made"))[:3]
+    runs = [made_run(trial, {"test/auroc": value}) for trial, value in zip(trials, (0.1, 0.5, 0.999), strict=True)]
+    stat = arm_stat(plan(trials, known(runs)), "test/auroc", scale)
+    assert stat is not None
+    assert list(stat.over_seeds or ()) == shown
 
 
 def test_two_seeds_have_a_spread_but_no_interval_and_one_has_neither(tmp_path: Path) -> None:

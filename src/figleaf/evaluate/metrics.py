@@ -142,6 +142,21 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+_NOT_SHARES = frozenset({"nll", "response_ratio"})  # the metrics that are 0 or more and have no greatest value
+_SHARES = (METRICS.keys() - _NOT_SHARES) | {"prevalence", "top1", "top5"}
+
+
+def natural_range(key: str) -> tuple[float, float]:
+    """Least and greatest value that a metric can have, by its name or a key such as "test/slice/a/auroc".
+
+    Infinite for what is no metric of predictions, such as "cost/gmacs".
+    """
+    name = key.rpartition("/")[2]
+    if name in _SHARES:
+        return 0.0, 1.0
+    return (0.0 if name in _NOT_SHARES else -math.inf), math.inf
+
+
 def score_bins(scores: Floats) -> NDArray[np.intp]:
     """Which of `ECE_BINS` equal-width bins [k/15, (k+1)/15) each score (N,) lies in; 1 belongs to the last."""
     inner_edges = np.linspace(0.0, 1.0, ECE_BINS + 1)[1:-1]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from figleaf.evaluate.metrics import natural_range
 from figleaf.evaluate.statistics import seeds_interval
 from figleaf.study.plan import Trial
 from figleaf.study.records import FinishedRun
@@ -97,7 +98,8 @@ def arm_stat(trials: Sequence[Trial], key: str, scale: float = 1.0) -> Stat | No
         return None
     mean, sd, over_seeds = math.fsum(values) / len(values), None, None
     if len(values) >= 2 and math.isfinite(mean):
-        mean, sd, low, high = seeds_interval(values, LEVEL)
+        least, greatest = sorted(bound * scale for bound in natural_range(key))
+        mean, sd, low, high = seeds_interval(values, LEVEL, (least, greatest))
         over_seeds = (low, high) if len(values) >= 3 else None
     lows = [run[f"{key}_low"] * scale for run in metrics if f"{key}_low" in run]
     highs = [run[f"{key}_high"] * scale for run in metrics if f"{key}_high" in run]
