@@ -10,6 +10,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from bad_images import write_bad_corpus
 from figleaf.config import compose, experiments_dir
@@ -18,9 +19,11 @@ from figleaf.data.sampler import BatchPlan
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import Predictions
 from figleaf.train.build import make_module
+from figleaf.train.callbacks import read_checkpoint
 from figleaf.train.inputs import load_inputs
 from figleaf.train.module import Classifier
 from figleaf.train.task import TrainResult, train
+from figleaf.vgg.scorer import TorchScorer
 
 FAST = ["data=digits", "model=debug", "trainer.epochs=1", "trainer.intervals=0", "trainer.threads=1"]
 
@@ -125,11 +128,24 @@ def test_run_leaves_all_that_is_promised(home: Path) -> None:
     assert any(path.endswith("learning_curves.png") for path in figures)
     assert run.data.params["model.depth"] == "11"
     assert len(run.data.tags["figleaf.data_hash"]) == 64
-    assert {"epoch/val_auroc", "epoch/train_loss", "test/auroc", "cost/gmacs", "time/peak_memory_mb"} <= set(
-        run.data.metrics
-    )
+    promised = {"epoch/val_auroc", "epoch/train_loss", "test/auroc", "cost/gmacs", "time/peak_memory_mb", "fit/auroc"}
+    assert promised <= set(run.data.metrics)
     predictions = Predictions.load(result.folder / "predictions.parquet")
     assert set(predictions.table["split"]) == {"val", "test"}
+
+
+def test_fit_is_that_of_the_last_weights_on_the_training_pictures(home: Path) -> None:
+    result = quick("trainer.epochs=3", "augment=none")
+    module, inputs = module_of("trainer.epochs=3", "augment=none")
+    module.load_state_dict(read_checkpoint(result.folder / "checkpoints" / "last.ckpt")["state_dict"])
+    rows = inputs.rows("train")
+    logits = TorchScorer(module.selected, inputs.manifest.classes, inputs.manifest.unsafe).logits(
+        inputs.pictures.pixels[rows]
+    )
+    unsafe = [inputs.manifest.classes.index(name) for name in inputs.manifest.unsafe]
+    scores = torch.from_numpy(logits).double().softmax(1)[:, unsafe].sum(1).numpy()
+    assert result.metrics["fit/n"] == len(rows)
+    assert result.metrics["fit/auroc"] == pytest.approx(roc_auc_score(inputs.manifest.is_unsafe[rows], scores))
 
 
 def test_accumulated_steps_are_those_of_the_whole_batch(home: Path) -> None:

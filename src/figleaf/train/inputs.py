@@ -70,6 +70,29 @@ class Inputs:
             )
         return rows
 
+    def one_sided(self) -> list[str]:
+        """A line for train and for val when it holds a single class, or nothing safe or nothing unsafe.
+
+        Such a run can be wanted, so this is no error. Raises `FigleafError` as `rows` does.
+        """
+        found, has_unsafe = [], bool(self.manifest.unsafe)
+        no_auroc = (
+            "it has no AUROC, so the weights of the lowest loss on val are kept; data.unsafe=[] keeps those of the best "
+            "accuracy, and a study chooses its arm by another select.key in study.yaml, such as val/accuracy"
+        )
+        effects = {
+            "train": "the network cannot learn to tell them from anything else",
+            "val": no_auroc if has_unsafe else "its accuracy says nothing of other classes",
+        }
+        for split, effect in effects.items():
+            rows = self.rows(split)
+            present = [self.manifest.classes[label] for label in sorted(set(self.manifest.labels[rows].tolist()))]
+            unsafe = {name in self.manifest.unsafe for name in present}
+            if len(present) == 1 or (has_unsafe and len(unsafe) == 1):
+                lacks = f" and nothing {'safe' if True in unsafe else 'unsafe'}" if has_unsafe else ""
+                found.append(f"{split} holds only {', '.join(present)} ({len(rows)} pictures){lacks}: {effect}")
+        return found
+
     def augmentation(self, settings: AugmentConfig, size: int, seed: int) -> Augmentation:
         """The training augmentation; the colour basis comes from the training split alone."""
         pca = settings.pca_color in ("eig01", "std")

@@ -39,7 +39,10 @@ def predict_splits(
 def fit_metrics(
     scorer: TorchScorer, inputs: Inputs, batch_size: int, threshold: float | None, rank: int, world_size: int
 ) -> dict[str, float]:
-    """`fit/...` metrics: how well the training pictures, not augmented, were fitted."""
+    """`fit/...` metrics: how well the training pictures, not augmented, are fitted.
+
+    Asked of the weights at the training's end: the best on val may stem from an early epoch.
+    """
     rows = inputs.rows("train")
     spaced = rows[np.linspace(0, len(rows) - 1, min(len(rows), _FIT_SAMPLES)).astype(int)]
     found = metrics(_predict(scorer, inputs, spaced, batch_size, rank, world_size), threshold)

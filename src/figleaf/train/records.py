@@ -116,6 +116,8 @@ def open_recorder(
         "figleaf.git_commit": git["commit"],
         "figleaf.git_dirty": str(git["dirty"]).lower(),
     }
+    if one_sided := inputs.one_sided():
+        tags["figleaf.warnings"] = "\n".join(one_sided)
     tracked = TrackedRun.start(
         open_store(config.tracking.uri, home()),
         experiment=config.tracking.experiment,

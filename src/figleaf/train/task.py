@@ -1,5 +1,6 @@
 """The training task: from a configuration to a finished, tracked run."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,10 @@ def train(config: TrainConfig, announce: Callable[[Path], None] = lambda folder:
         torch.set_num_threads(config.trainer.threads)
     with process_group(config.trainer.accelerator) as (rank, world_size):
         inputs = load_inputs(config.data, config.model.input_size, config.augment.larger, home())
+        warnings = inputs.one_sided()
+        if rank == 0:
+            for warning in warnings:
+                print(f"warning: {warning}", file=sys.stderr)
         print_ = fingerprint(config, inputs.data_hash)
         require_equal_fingerprints(print_, world_size)
         folder = share(choose_folder(home() / "runs", print_, config.resume), rank, world_size)
@@ -94,6 +99,7 @@ def _run(
         finished_steps = trainer.global_step
     else:
         finished_steps = checkpoint["global_step"]
+        module.load_state_dict(checkpoint["state_dict"])
         clock.load_state_dict(checkpoint["callbacks"]["MetricRows"])
     device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
     scorer = TorchScorer.load(folder.best, device)
@@ -104,7 +110,8 @@ def _run(
             "optimizer.warmup or set optimizer.clip_norm"
         )
     found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
-    found |= fit_metrics(scorer, inputs, plan.batch_size, threshold, rank, world_size)
+    last = TorchScorer(module.selected, scorer.classes, scorer.unsafe, device)
+    found |= fit_metrics(last, inputs, plan.batch_size, threshold, rank, world_size)
     found |= cost_metrics(scorer.net)
     clocks = clock_metrics(scorer.net, finished_steps * plan.batch_size, clock.train_seconds)
     recorder.finish(found | dict(clocks), finished_steps, predictions, threshold)
