@@ -1,5 +1,6 @@
 """`figleaf train`: one run, or a small grid of runs one after the other."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
             trial.terminate()
         worst = max(worst, abs(code or 0))
         if trial.result is not None:
-            _show(trial.result)
+            _show(trial.result, config)
         elif trial.error:
             say(f"error: {trial.error}")
     return min(worst, 1)
@@ -72,7 +73,10 @@ def _train(config: TrainConfig) -> int:
         from figleaf.train.task import train
 
         done = train(config, announce=_announce)
-        _show({"run_id": done.run_id, "folder": str(done.folder), "metrics": done.metrics, "repeated": done.repeated})
+        _show(
+            {"run_id": done.run_id, "folder": str(done.folder), "metrics": done.metrics, "repeated": done.repeated},
+            config,
+        )
         return 0
     from figleaf.train.launch import start_trial
 
@@ -82,18 +86,33 @@ def _train(config: TrainConfig) -> int:
     finally:
         trial.terminate()
     if trial.result is not None:
-        _show(trial.result)
+        _show(trial.result, config)
     return abs(code or 0)
+
+
+def _ignored(config: TrainConfig, kept: Mapping[str, Any]) -> list[str]:
+    """The keys given to a run that was finished with other values: they are no part of what makes it that run.
+
+    Their values are not shown: a tracker's address may hold a password.
+    """
+    given = {
+        "name": (config.name, kept["name"]),
+        "tracking.uri": (config.tracking.uri, kept["tracking"]["uri"]),
+        "tracking.experiment": (config.tracking.experiment, kept["tracking"]["experiment"]),
+    }
+    return [f"{key}=" for key, (now, then) in given.items() if now is not None and now != then]
 
 
 def _announce(folder: Path) -> None:
     say(f"run folder {folder}" + (" (going on from its checkpoint)" if (folder / "checkpoints").exists() else ""))
 
 
-def _show(result: Mapping[str, Any]) -> None:
+def _show(result: Mapping[str, Any], config: TrainConfig) -> None:
     metrics = result["metrics"]
     if result["repeated"]:
-        say("this run was finished before; resume=never trains it anew")
+        ignored = _ignored(config, json.loads((Path(result["folder"]) / "config.json").read_text(encoding="utf-8")))
+        change = f"; {' and '.join(ignored)} given now changed nothing of it" if ignored else ""
+        say(f"this run was finished before{change}; resume=never trains it anew")
     name = "  ".join(f"{key} {metrics[key]:.4f}" for key in SHOWN if key in metrics)
     say(f"run {result['run_id']}\n{name}\nfolder {result['folder']}\n`figleaf ui` shows it ({home()})")
     if not sys.stdout.isatty():

@@ -77,8 +77,8 @@ class Inputs:
         """
         found, has_unsafe = [], bool(self.manifest.unsafe)
         no_auroc = (
-            "it has no AUROC, so the weights of the lowest loss on val are kept; data.unsafe=[] keeps those of the best "
-            "accuracy, and a study chooses its arm by another select.key in study.yaml, such as val/accuracy"
+            "it has no AUROC, so the weights of the lowest loss on val are kept; data.unsafe=[] keeps those of the "
+            "best accuracy, and a study chooses its arm by another select.key in study.yaml, such as val/accuracy"
         )
         effects = {
             "train": "the network cannot learn to tell them from anything else",
@@ -90,7 +90,7 @@ class Inputs:
             unsafe = {name in self.manifest.unsafe for name in present}
             if len(present) == 1 or (has_unsafe and len(unsafe) == 1):
                 lacks = f" and nothing {'safe' if True in unsafe else 'unsafe'}" if has_unsafe else ""
-                found.append(f"{split} holds only {', '.join(present)} ({len(rows)} pictures){lacks}: {effect}")
+                found.append(f"{split} holds only {', '.join(present)} (samples: {len(rows)}){lacks}: {effect}")
         return found
 
     def augmentation(self, settings: AugmentConfig, size: int, seed: int) -> Augmentation:
