@@ -1,4 +1,3 @@
-import math
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from figleaf.errors import FigleafError
-from figleaf.tracking.find import find_run, runs, summary
+from figleaf.tracking.find import find_run, runs, studies, summary
 from figleaf.tracking.store import Store
 
 Make = Callable[..., str]
@@ -75,7 +74,6 @@ def test_a_name_is_text_whatever_it_holds(store: Store, make: Make, name: str) -
     make("another", study="another")
     run_id = make(name, study=name, arm=name, selection=0.5)
     assert find_run(store, name).run_id == run_id
-    assert find_run(store, f"best:{name}:{name}").run_id == run_id
     assert [run.run_id for run in runs(store, study=name)] == [run_id]
 
 
@@ -87,23 +85,14 @@ def test_latest_is_the_last_to_start_of_those_that_finished(store: Store, make: 
     assert find_run(store, "latest").run_id == finished
 
 
-def test_the_best_of_a_study_is_chosen_by_val_among_finished_runs(store: Store, make: Make) -> None:
-    make("low", study="s", arm="plain", selection=0.8)
-    first = make("high", study="s", arm="plain", selection=0.9)
-    make("equal", study="s", arm="plain", selection=0.9)
-    dropout = make("dropout", study="s", arm="dropout", selection=0.7)
-    make("crashed", study="s", arm="plain", selection=0.99, status="FAILED")
-    make("undefined", study="s", arm="plain", selection=math.nan)
-    make("elsewhere", study="t", arm="plain", selection=1.0)
-    assert find_run(store, "best:s").run_id == first
-    assert find_run(store, "best:s:dropout").run_id == dropout
+def test_studies_with_runs_are_listed_once_and_runs_of_none_are_not_a_study(store: Store, make: Make) -> None:
+    make("a", study="t"), make("b", study="s"), make("c", study="t"), make("lone", study=""), make("older")
+    assert studies(store) == ["s", "t"]
 
 
 @pytest.mark.parametrize(
     ("ref", "hint"),
     [
-        ("best:s:none", "its finished arms: plain"),
-        ("best:absent", "studies with runs: s"),
         ("absent", "the latest runs: .* high"),
         ("f" * 32, "the latest runs: .* high|it has: .* high"),
         ("abcd1234", "the latest runs"),
@@ -117,7 +106,7 @@ def test_what_is_not_there_is_answered_with_what_is(store: Store, make: Make, re
 
 
 def test_an_empty_store_says_so(store: Store) -> None:
-    for ref in ("latest", "name", "best:s", "0" * 32):
+    for ref in ("latest", "name", "0" * 32):
         with pytest.raises(FigleafError, match="none"):
             find_run(store, ref)
 

@@ -13,7 +13,8 @@ from figleaf.errors import FigleafError
 EPILOG = """\
 Writes model.safetensors, model.onnx (preprocessing inside, any batch size), model.json, parity.json, MODEL_CARD.md and
 SHA256SUMS. Every file must give the checkpoint's logits on real pictures of the run's test split, from the encoded
-file on, within `tolerance`.
+file on, within `tolerance`. best:STUDY is the best run, by val, of the arm that the study's table marks with a dagger;
+best:STUDY:ARM that of another arm.
 
 examples:
   figleaf export run=best:demo
@@ -32,13 +33,12 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     import json
 
+    from figleaf.commands.run_names import named_run
     from figleaf.export.bundle import export_bundle
     from figleaf.export.facts import ModelFacts
-    from figleaf.tracking.find import find_run
-    from figleaf.tracking.store import open_store
     from figleaf.vgg.weights import load
 
-    run = find_run(open_store(config.tracking.uri, home()), config.run)
+    run = named_run(config.run, config.tracking)
     net, metadata = load(run.artifact("model/best.safetensors"))
     settings = json.loads(run.artifact("config.json").read_text(encoding="utf-8"))
     facts = ModelFacts(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from figleaf.config import TrackingConfig, home
+from figleaf.config import TrackingConfig
 from figleaf.errors import FigleafError
 from figleaf.evaluate.scorer import Scorer
 from figleaf.files import sha256_file
@@ -38,9 +38,8 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
         raise FigleafError(
             f"run={reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
         )
-    from figleaf.tracking.find import find_run
-    from figleaf.tracking.store import open_store
+    from figleaf.commands.run_names import named_run
 
-    run = find_run(open_store(tracking.uri, home()), reference)
+    run = named_run(reference, tracking)
     scorer = TorchScorer.load(run.artifact("model/best.safetensors"))
     return OpenedScorer(scorer, run.name, run.run_id, run.metrics.get("val/threshold"))

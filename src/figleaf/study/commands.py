@@ -1,6 +1,5 @@
 """What `figleaf study run`, `status` and `table` do. Tables go to standard output, the rest to standard error."""
 
-import json
 import os
 import sys
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from figleaf.config import TrainConfig, experiments_dir, home, to_dict
+from figleaf.config import experiments_dir, home
 from figleaf.errors import FigleafError
 from figleaf.files import write_text
 from figleaf.study.display import open_display
@@ -22,15 +21,12 @@ from figleaf.study.records import Record, load_records
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
 from figleaf.study.results import hardware_of, recorded, save_records, write_results
 from figleaf.study.spec import Study, find_study
+from figleaf.study.state import data_hashes, gather, tracker_of
 from figleaf.study.table import arm_rows, build_table
 from figleaf.tracking.find import find_run, runs
-from figleaf.tracking.provenance import git_state
-from figleaf.tracking.record import lock_folder
 from figleaf.tracking.run import TrackedRun
-from figleaf.tracking.store import Store, open_store
-from figleaf.tracking.sync import sync_all
+from figleaf.tracking.store import Store
 from figleaf.train.folder import RunFolder
-from figleaf.train.inputs import load_inputs
 from figleaf.train.launch import start_trial, warm_context
 
 FORMATS = ("markdown", "latex", "csv", "html")
@@ -54,9 +50,9 @@ def run(
     """
     study = find_study(name, experiments_dir())
     trials = _of_arms(study, compose_trials(study, overrides), arms)
-    store = _store(trials)
+    store = tracker_of(trials)
     jobs = _checked_jobs(jobs, trials)
-    known = replace(_knowledge(store, study), data_hash=_data_hashes(), stale=_stale(stale))
+    known = replace(gather(store, study), data_hash=data_hashes(), stale=_stale(stale))
     if not use_records:
         known = replace(known, records={})
     planned = plan(trials, known)
@@ -93,7 +89,7 @@ def status(name: str, *, overrides: Sequence[str] = ()) -> int:
     """Print one line a trial: arm, seed, status, run, note; CSV in a pipe. Reads records and tracker, not the data."""
     study = find_study(name, experiments_dir())
     trials = compose_trials(study, overrides)
-    planned = plan(trials, _knowledge(_store(trials), study))
+    planned = plan(trials, gather(tracker_of(trials), study))
     header = ("arm", "seed", "status", "run", "note")
     lines = [(t.arm, str(t.seed), t.status.value, t.run.run_id[:12] if t.run else "", t.note) for t in planned]
     if sys.stdout.isatty():
@@ -130,7 +126,7 @@ def table(
         if text not in FORMATS:
             raise FigleafError(f"format={text}: expected one of {', '.join(FORMATS)}")
     trials = compose_trials(study, overrides)
-    planned = recorded(plan(trials, _knowledge(_store(trials), study)))
+    planned = recorded(plan(trials, gather(tracker_of(trials), study)))
     verdicts = check_expected(study, planned)
     if check and not verdicts:
         raise FigleafError(f"study {study.name}: --check needs {study.folder / EXPECTED_FILE}")
@@ -182,54 +178,6 @@ def _stale(text: str) -> Stale:
     if text not in list(Stale):
         raise FigleafError(f"stale={text}: expected one of {', '.join(Stale)}")
     return Stale(text)
-
-
-def _store(trials: Sequence[Trial]) -> Store:
-    """The one tracker of all trials."""
-    uris = {trial.config.tracking.uri for trial in trials}
-    if len(uris) > 1:
-        raise FigleafError(f"tracking.uri: the arms of a study share one tracker, these name {sorted(map(str, uris))}")
-    return open_store(uris.pop(), home())
-
-
-def _knowledge(store: Store, study: Study) -> Knowledge:
-    """What records, tracker and run folders say, after what waits for delivery has been delivered."""
-    runs_folder = home() / "runs"
-    for row in sync_all(store, runs_folder):
-        if row["error"]:
-            _say(f"not delivered: {row['error']}")
-    commit = git_state()["commit"]
-    return Knowledge(
-        runs(store),
-        runs_folder,
-        _is_locked,
-        records=load_records(study.results),
-        commit=None if commit == "unknown" else commit,
-    )
-
-
-def _is_locked(folder: Path) -> bool:
-    if not folder.exists():
-        return False
-    try:
-        lock_folder(folder).release()
-    except FigleafError:
-        return True
-    return False
-
-
-def _data_hashes() -> Callable[[TrainConfig], str]:
-    """The hash of the data that a configuration reads today. Decodes what is not in the cache yet, once for all."""
-    hashes: dict[str, str] = {}
-
-    def data_hash(config: TrainConfig) -> str:
-        size, larger = config.model.input_size, config.augment.larger
-        key = json.dumps([to_dict(config.data), size, larger], sort_keys=True)
-        if key not in hashes:
-            hashes[key] = load_inputs(config.data, size, larger, home()).data_hash
-        return hashes[key]
-
-    return data_hash
 
 
 def _starter(parent: TrackedRun, known: Knowledge, threads: int) -> Callable[[Trial], Process]:

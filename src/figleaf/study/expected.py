@@ -8,8 +8,9 @@ from figleaf.config import from_dict
 from figleaf.errors import FigleafError
 from figleaf.study.plain_yaml import read_yaml
 from figleaf.study.plan import Trial
+from figleaf.study.selection import selected_arm
 from figleaf.study.spec import SELECTED, Study
-from figleaf.study.table import arm_stat, selected_arm
+from figleaf.study.table import arm_stat
 
 FILE_NAME = "expected.yaml"
 

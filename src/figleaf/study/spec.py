@@ -133,6 +133,11 @@ class Study:
         return self.seeds if own is None else tuple(own)
 
 
+def study_exists(name: str, experiments: Path) -> bool:
+    """Whether `experiments` holds a study of this name. Names that no study can have are answered, not looked up."""
+    return bool(_NAME.fullmatch(name)) and (experiments / name / FILE_NAME).is_file()
+
+
 def find_study(name: str, experiments: Path) -> Study:
     """Load `experiments/NAME/study.yaml`. Raises `FigleafError` that lists the studies there are."""
     if not (experiments / name / FILE_NAME).is_file():

@@ -9,6 +9,7 @@ from figleaf.evaluate.metrics import natural_range
 from figleaf.evaluate.statistics import seeds_interval
 from figleaf.study.plan import Trial
 from figleaf.study.records import FinishedRun
+from figleaf.study.selection import selected_arm
 from figleaf.study.spec import Column, Selection, Study
 
 LEVEL = 0.95
@@ -105,19 +106,6 @@ def arm_stat(trials: Sequence[Trial], key: str, scale: float = 1.0) -> Stat | No
     highs = [run[f"{key}_high"] * scale for run in metrics if f"{key}_high" in run]
     over_groups = (min(lows), max(highs)) if len(lows) == len(highs) == len(values) else None
     return Stat(values, mean, sd, over_seeds, over_groups)
-
-
-def selected_arm(study: Study, trials: Sequence[Trial]) -> str | None:
-    """The candidate with the best mean of the selection metric, or None. An arm that lacks a trial is not compared."""
-    means: dict[str, float] = {}
-    for name, arm in study.arms.items():
-        members = [trial for trial in trials if trial.arm == name]
-        stat = arm_stat(members, study.select.key)
-        if arm.candidate and stat is not None and len(stat.values) == len(members):
-            means[name] = stat.mean
-    if not means:
-        return None
-    return (max if study.select.mode == "max" else min)(means, key=lambda name: means[name])
 
 
 def build_table(study: Study, trials: Sequence[Trial], hardware: Sequence[str] = ()) -> Table:

@@ -1,4 +1,4 @@
-"""Finding runs: by id, by the start of an id, by name, the latest, or the best of a study."""
+"""Finding runs: by id, by the start of an id, by name, or the latest. A study's best is for `figleaf.study.best`."""
 
 import math
 import re
@@ -95,13 +95,18 @@ def runs(store: Store, *, study: str | None = None, status: str | None = None) -
     return [run for run in found if study is None or run.tags.get("figleaf.study") == study]
 
 
+def studies(store: Store) -> list[str]:
+    """The names of the studies that have runs, in alphabetical order."""
+    return sorted({name for run in runs(store) if (name := run.tags.get("figleaf.study"))})
+
+
 def find_run(store: Store, ref: str) -> FoundRun:
     """Find the run that `ref` names.
 
     Args:
         store: Where to look: in the project's experiments, except for a whole run id.
-        ref: A run id, the unique start of one (4 characters or more), a run name, `latest` (the last to start of those
-            that finished), or `best:<study>[:<arm>]` (the finished one with the largest selection value).
+        ref: A run id, the unique start of one (4 characters or more), a run name, or `latest` (the last to start of
+            those that finished).
 
     Raises:
         FigleafError: no run or several runs fit; the message lists candidates.
@@ -110,8 +115,6 @@ def find_run(store: Store, ref: str) -> FoundRun:
         # The parent run of a study holds no model.
         finished = [run for run in runs(store, status="FINISHED") if run.tags.get("figleaf.kind") != "study"]
         return _only(finished[:1], ref, store)
-    if ref.startswith("best:"):
-        return _best(store, ref)
     if re.fullmatch(r"[0-9a-f]{32}", ref):
         try:
             return _found(store, store.client.get_run(ref))
@@ -137,18 +140,6 @@ def summary(found: Sequence[FoundRun]) -> list[dict[str, object]]:
         }
         for run in found
     ]
-
-
-def _best(store: Store, ref: str) -> FoundRun:
-    study, _, arm = ref.removeprefix("best:").partition(":")
-    of_study = runs(store, study=study, status="FINISHED")
-    fitting = [run for run in of_study if arm in ("", run.tags.get("figleaf.arm")) and run.selection > -math.inf]
-    if not fitting:
-        arms = ", ".join(sorted({run.tags.get("figleaf.arm", "?") for run in of_study}))
-        studies = ", ".join(sorted({run.tags["figleaf.study"] for run in runs(store) if "figleaf.study" in run.tags}))
-        known = f"its finished arms: {arms}" if of_study else f"studies with runs: {studies or 'none'}"
-        raise FigleafError(f"run={ref}: no finished run with a selection value; {known}")
-    return max(fitting, key=lambda run: (run.selection, -run.start_time_ms))  # of equals the first, whoever asks when
 
 
 def _only(found: Sequence[FoundRun], ref: str, store: Store) -> FoundRun:

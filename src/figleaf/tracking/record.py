@@ -79,3 +79,14 @@ def lock_folder(folder: Path) -> FileLock:
         except Timeout:
             raise FigleafError(f"{folder}: another process is writing this run; wait for it or end it first") from None
     return lock
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process works in the run folder."""
+    if not folder.exists():
+        return False
+    try:
+        lock_folder(folder).release()
+    except FigleafError:
+        return True
+    return False

@@ -1,0 +1,55 @@
+"""A study on this machine: its tracker, and what records, tracker, run folders and data say of its trials."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from figleaf.config import TrainConfig, home, to_dict
+from figleaf.errors import FigleafError
+from figleaf.study.plan import Knowledge, Trial
+from figleaf.study.records import load_records
+from figleaf.study.spec import Study
+from figleaf.tracking.find import runs
+from figleaf.tracking.provenance import git_state
+from figleaf.tracking.record import is_locked
+from figleaf.tracking.store import Store, open_store
+from figleaf.tracking.sync import sync_all
+from figleaf.train.inputs import load_inputs
+
+
+def tracker_of(trials: Sequence[Trial]) -> Store:
+    """The one tracker of all trials. Raises `FigleafError` when they name several."""
+    uris = {trial.config.tracking.uri for trial in trials}
+    if len(uris) > 1:
+        raise FigleafError(f"tracking.uri: the arms of a study share one tracker, these name {sorted(map(str, uris))}")
+    return open_store(uris.pop(), home())
+
+
+def gather(store: Store, study: Study) -> Knowledge:
+    """What records, tracker and run folders say, after what waits for delivery has been delivered."""
+    runs_folder = home() / "runs"
+    for row in sync_all(store, runs_folder):
+        if row["error"]:
+            print(f"not delivered: {row['error']}", file=sys.stderr, flush=True)
+    commit = git_state()["commit"]
+    return Knowledge(
+        runs(store),
+        runs_folder,
+        is_locked,
+        records=load_records(study.results),
+        commit=None if commit == "unknown" else commit,
+    )
+
+
+def data_hashes() -> Callable[[TrainConfig], str]:
+    """The hash of the data that a configuration reads today. Decodes what is not in the cache yet, once for all."""
+    hashes: dict[str, str] = {}
+
+    def data_hash(config: TrainConfig) -> str:
+        size, larger = config.model.input_size, config.augment.larger
+        key = json.dumps([to_dict(config.data), size, larger], sort_keys=True)
+        if key not in hashes:
+            hashes[key] = load_inputs(config.data, size, larger, home()).data_hash
+        return hashes[key]
+
+    return data_hash
