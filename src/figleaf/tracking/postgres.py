@@ -95,6 +95,10 @@ class Cluster:
             time.sleep(0.1)
         return running
 
+    def remove_socket_folder(self) -> None:
+        """Leave nothing in the system's temporary folder, once the cluster has ended."""
+        shutil.rmtree(self._socket_folder, ignore_errors=True)
+
     def _answers(self) -> bool:
         import psycopg2
 

@@ -71,6 +71,7 @@ def serving(
             _start_anew(log)
         cluster = Cluster.open(folder)
         # Whoever of the two still lives after a violent end holds the lock, too: nobody starts a second one beside it.
+        stack.callback(cluster.remove_socket_folder)
         postgres = cluster.start(logs / "postgres.log", keep=[lock])
         stack.callback(postgres.stop)
         environment = _environment()
