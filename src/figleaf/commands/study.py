@@ -1,11 +1,17 @@
 """`figleaf study`: run what is missing of a study; show its status or its table."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from figleaf.commands.arguments import parse_mixed, parser
+from figleaf.study.spec import FORMATS
 
 EPILOG = """\
+  run      train what is missing, several trials at a time
+  status   one line a trial: done, running, interrupted, failed, stale or missing
+  table    print the table; write results, figures and page
+
 A study is a folder experiments/NAME with a study.yaml: question, arms, seeds, table. Running it again does only what
 is missing; interrupted trials go on where they stopped, failed ones are tried again.
 
@@ -16,36 +22,29 @@ examples:
   figleaf study table demo                  Markdown on standard output; writes experiments/demo/results and README.md
   figleaf study table demo --format latex csv --check
 
-Overrides (key=value) come after those of the study's arms and make other runs than those without them.
+`figleaf study ACTION --help` tells more. Overrides (key=value) come after those of the study's arms and make other runs
+than those without them. experiments/ is that of the working folder, else the project's own. A relative path in a study,
+such as data.manifest, starts from the folder the command is given in.
+"""
+RUN = """\
+Trains the trials that are not done, each in a process of its own; its output goes to a log in FIGLEAF_HOME/studies.
+When one fails the others go on. Ctrl-C stops them all; given again, the command goes on where they stopped. The exit
+code is 1 when a trial failed.
+"""
+STATUS = """\
+One line a trial: arm, seed, status, run and, where there is something to say, why. A table where a person looks, CSV in
+a pipe. Give the overrides of `figleaf study run`, too.
+"""
+TABLE = """\
+Prints the table and writes experiments/NAME/results (tables, figures, records of the runs) and README.md, byte for byte
+the same each time. The dagger marks the arm with the best mean of the selection metric, a metric of val, among the
+candidates whose trials are all done; `best:NAME` is its best run. Give the overrides of `figleaf study run`, too.
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run, status or table."""
-    known = parser("study", "Run a study's missing trials; show its status or table.", EPILOG)
-    actions = known.add_subparsers(dest="action", required=True, metavar="run|status|table")
-    shared = {name: actions.add_parser(name) for name in ("run", "status", "table")}
-    for action in shared.values():
-        action.add_argument("name", metavar="NAME", help="a folder of experiments/")
-        action.add_argument("overrides", nargs="*", metavar="key=value")
-    shared["run"].add_argument("--jobs", type=int, help="trials at a time; default: two on the CPU, one on a GPU")
-    shared["run"].add_argument("--arm", action="append", default=[], help="only this arm; may be repeated")
-    shared["run"].add_argument(
-        "--stale", choices=("keep", "rerun", "refuse"), default="keep", help="finished runs of another commit"
-    )
-    shared["run"].add_argument(
-        "--records",
-        choices=("use", "ignore"),
-        default="use",
-        help="trials recorded in experiments/NAME/results count as done (use), or are trained here (ignore)",
-    )
-    shared["table"].add_argument("--format", nargs="+", default=["markdown"], metavar="FORMAT")
-    shared["table"].add_argument("--check", action="store_true", help="exit code 1 when expected.yaml is not met")
-    shared["table"].add_argument("--no-write", action="store_true", help="print only; leave the results folder alone")
-    shared["table"].add_argument(
-        "--into", type=Path, metavar="FILE.md", help="also put the table between its marks there"
-    )
-    options = parse_mixed(known, arguments)
+    options = parse_mixed(_parser(), arguments)
     from figleaf.study import commands
 
     if options.action == "run":
@@ -67,3 +66,45 @@ def main(arguments: Sequence[str]) -> int:
         into=options.into,
         overrides=options.overrides,
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    known = parser("study", "Run a study's missing trials; show its status or table.", EPILOG)
+    actions = known.add_subparsers(dest="action", required=True, metavar="run|status|table")
+    run, status, table = (
+        actions.add_parser(name, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        for name, text in (("run", RUN), ("status", STATUS), ("table", TABLE))
+    )
+    for action in (run, status, table):
+        action.add_argument("name", metavar="NAME", help="a folder of experiments/")
+        action.add_argument("overrides", nargs="*", metavar="key=value", help="any key of `figleaf train`")
+    run.add_argument("--jobs", type=int, help="trials at a time; default: two on the CPU, one on a GPU")
+    run.add_argument("--arm", action="append", default=[], help="only this arm; may be repeated")
+    run.add_argument(
+        "--stale",
+        choices=("keep", "rerun", "refuse"),
+        default="keep",
+        help="finished runs of another commit: use them (keep, the default), train anew, or stop",
+    )
+    run.add_argument(
+        "--records",
+        choices=("use", "ignore"),
+        default="use",
+        help="trials recorded in experiments/NAME/results count as done (use), or are trained here (ignore)",
+    )
+    table.add_argument(
+        "--format",
+        nargs="+",
+        default=["markdown"],
+        metavar="FORMAT",
+        help=f"what to print, one or more of {', '.join(FORMATS)}; default markdown",
+    )
+    table.add_argument("--check", action="store_true", help="exit code 1 when expected.yaml is not met")
+    table.add_argument("--no-write", action="store_true", help="print only; leave the results folder alone")
+    table.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE.md",
+        help="also put the table into this file, between `<!-- NAME table: begin -->` and `<!-- NAME table: end -->`",
+    )
+    return known

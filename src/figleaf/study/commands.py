@@ -16,11 +16,13 @@ from figleaf.study.display import open_display
 from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
 from figleaf.study.expected import check_expected
 from figleaf.study.launch import Outcome, Process, default_jobs, run_trials, usable_cores
+from figleaf.study.marks import put_between_marks, require_marks
 from figleaf.study.plan import Knowledge, Stale, Status, Trial, compose_trials, plan
 from figleaf.study.records import Record, load_records
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
+from figleaf.study.required_files import require_files
 from figleaf.study.results import hardware_of, recorded, save_records, write_results
-from figleaf.study.spec import Study, find_study
+from figleaf.study.spec import FORMATS, Study, find_study
 from figleaf.study.state import data_hashes, gather, tracker_of
 from figleaf.study.table import arm_rows, build_table
 from figleaf.tracking.find import find_run, runs
@@ -28,8 +30,6 @@ from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import Store
 from figleaf.train.folder import RunFolder
 from figleaf.train.launch import start_trial, warm_context
-
-FORMATS = ("markdown", "latex", "csv", "html")
 
 
 def run(
@@ -46,15 +46,18 @@ def run(
     `stale` says what to do with finished runs of another commit: keep, rerun or refuse. `arms` restricts the run to
     some. Trials whose record stands in the study's folder count as done, unless `use_records` is false; a finished
     trial is recorded there at once. `overrides` are given to every trial, and have to be given to `status` and `table`,
-    too.
+    too. A file that a trial needs and that is not there is told of before anything starts.
     """
     study = find_study(name, experiments_dir())
     trials = _of_arms(study, compose_trials(study, overrides), arms)
     store = tracker_of(trials)
     jobs = _checked_jobs(jobs, trials)
-    known = replace(gather(store, study), data_hash=data_hashes(), stale=_stale(stale))
+    stale_runs = _stale(stale)
+    known = gather(store, study)
     if not use_records:
         known = replace(known, records={})
+    require_files(study, [trial for trial in plan(trials, known) if not isinstance(trial.run, Record)])
+    known = replace(known, data_hash=data_hashes(), stale=stale_runs)
     planned = plan(trials, known)
     save_records(study, planned)
     due = [trial for trial in planned if trial.is_due]
@@ -118,13 +121,16 @@ def table(
     """Print a study's table in `formats` and, with `write`, its results folder and README.
 
     `into` is a Markdown file whose lines between `<!-- NAME table: begin ... -->` and `<!-- NAME table: end -->` become
-    the table. With `check`, returns 1 unless every figure of `expected.yaml` is met. Raises `FigleafError` when no run
-    is done.
+    the table; without these lines nothing is written. With `check`, returns 1 unless every figure of `expected.yaml`
+    is met. Raises `FigleafError` when no run is done.
     """
     study = find_study(name, experiments_dir())
     for text in formats:
         if text not in FORMATS:
             raise FigleafError(f"format={text}: expected one of {', '.join(FORMATS)}")
+    marks = f"{study.name} table"
+    if into is not None:  # before anything is written
+        require_marks(into, marks)
     trials = compose_trials(study, overrides)
     planned = recorded(plan(trials, gather(tracker_of(trials), study)))
     verdicts = check_expected(study, planned)
@@ -142,23 +148,10 @@ def table(
     }
     sys.stdout.write("\n".join(drawn[text]() for text in formats))
     if into is not None:
-        put_between_marks(into, f"{study.name} table", to_markdown(built))
+        put_between_marks(into, marks, to_markdown(built))
     for verdict in verdicts:
         _say(str(verdict))
     return int(check and not all(verdict.is_met for verdict in verdicts))
-
-
-def put_between_marks(file: Path, name: str, text: str) -> None:
-    """Replace what stands in `file` between the comments `name: begin` and `name: end`.
-
-    Raises `FigleafError` when they are not there, each once.
-    """
-    page = file.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name}: begin", f"<!-- {name}: end -->"
-    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
-        raise FigleafError(f"{file}: expected the lines `{begin} -->` and `{end}`, each once, in this order")
-    head_end = page.index("-->", page.index(begin)) + len("-->")
-    write_text(file, f"{page[:head_end]}\n\n{text.strip()}\n\n{page[page.index(end) :]}")
 
 
 def _of_arms(study: Study, trials: list[Trial], arms: Sequence[str]) -> list[Trial]:

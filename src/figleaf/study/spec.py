@@ -13,6 +13,7 @@ from figleaf.errors import FigleafError
 from figleaf.study.plain_yaml import read_yaml
 
 FILE_NAME = "study.yaml"
+FORMATS = ("markdown", "latex", "csv", "html")  # in which a table is printed
 SELECTED = "selected"  # in expected.yaml: whichever arm was selected, so no arm may be called so
 
 # An arm's name stands in file names, in `best:STUDY:ARM` and, unquoted, in a Hydra override.
