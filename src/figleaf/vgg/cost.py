@@ -4,6 +4,7 @@ from itertools import chain
 
 from torch import nn
 
+from figleaf.vgg.dense import places_a_side
 from figleaf.vgg.network import VGG
 
 
@@ -19,13 +20,25 @@ def gmacs(net: VGG, size: int | None = None) -> float:
     224 pixels); biases, batch norms, ReLU and pooling are left out there too.
     """
     side = net.input_size if size is None else size
+    return (_feature_macs(net, side) + _head_macs(net)) / 1e9
+
+
+def dense_gmacs(net: VGG, size: int) -> float:
+    """Billions of multiply-accumulates of dense evaluation for one image of `size` squared: the head at every place."""
+    return (_feature_macs(net, size) + _head_macs(net) * places_a_side(net, size) ** 2) / 1e9
+
+
+def _feature_macs(net: VGG, side: int) -> int:
     macs = 0
     for stage in net.stages:
         # Padding keeps the side within a stage, so each kernel is applied at side * side places.
         macs += side**2 * sum(layer.weight.numel() for layer in stage if isinstance(layer, nn.Conv2d))
         side //= 2
-    macs += sum(layer.weight.numel() for layer in net.classifier if isinstance(layer, nn.Linear))
-    return macs / 1e9
+    return macs
+
+
+def _head_macs(net: VGG) -> int:
+    return sum(layer.weight.numel() for layer in net.classifier if isinstance(layer, nn.Linear))
 
 
 def megabytes(net: VGG) -> float:

@@ -1,11 +1,12 @@
 """A trained network as a scorer: pictures in, logits out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from figleaf.errors import FigleafError
 from figleaf.vgg.network import VGG
@@ -43,9 +44,16 @@ class TorchScorer:
     @torch.inference_mode()
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of pictures (N, S, S, 3)."""
-        logits = np.empty((len(rgb_u8), len(self.classes)), dtype=np.float32)
-        for start in range(0, len(rgb_u8), BATCH_SIZE):
-            rows = slice(start, start + BATCH_SIZE)
-            images = torch.from_numpy(np.ascontiguousarray(rgb_u8[rows])).permute(0, 3, 1, 2)
-            logits[rows] = self.net(images.to(self.device)).float().cpu().numpy()
-        return logits
+        return in_batches(self.net, rgb_u8, len(self.classes), self.device)
+
+
+def in_batches(
+    forward: Callable[[Tensor], Tensor], rgb_u8: NDArray[np.uint8], classes: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Logits (N, `classes`) that `forward` gives for pictures (N, S, S, 3), as (n, 3, S, S) on `device`."""
+    logits = np.empty((len(rgb_u8), classes), dtype=np.float32)
+    for start in range(0, len(rgb_u8), BATCH_SIZE):
+        rows = slice(start, start + BATCH_SIZE)
+        images = torch.from_numpy(np.ascontiguousarray(rgb_u8[rows])).permute(0, 3, 1, 2)
+        logits[rows] = forward(images.to(device)).float().cpu().numpy()
+    return logits
