@@ -30,6 +30,12 @@ def _divide(numerator: Floats, denominator: Floats) -> Floats:
         return numerator / denominator
 
 
+def _weighted_sum(weights: Floats, values: Floats) -> Floats:
+    """Sums (B,) of values (N,) under weights (B, N). Not `@`: BLAS adds in an order that hangs on its threads."""
+    found: Floats = np.einsum("bn,n->b", weights, values)
+    return found
+
+
 def _auroc(s: WeightedScores) -> Floats:
     """Chance that a random unsafe sample scores above a random safe one, ties counting half."""
     before = np.pad(s.true_positives[:, :-1], ((0, 0), (1, 0)))
@@ -107,19 +113,20 @@ def _precision_at_prevalence(prevalence: float) -> Metric:
 
 def _ece(s: WeightedScores) -> Floats:
     """Expected calibration error of P(unsafe), equal-width bins. Biased upwards when bins are sparsely filled."""
-    membership = (score_bins(s.scores)[:, None] == np.arange(ECE_BINS)).astype(np.float64)
-    gap = (s.weights * (s.scores - s.is_unsafe)) @ membership
+    # Scores are sorted, so a bin's samples stand together.
+    starts = np.flatnonzero(np.diff(score_bins(s.scores), prepend=-1))
+    gap = np.add.reduceat(s.weights * (s.scores - s.is_unsafe), starts, axis=1)
     return _divide(np.abs(gap).sum(axis=1), s.total)
 
 
 def _brier(s: WeightedScores) -> Floats:
     """Mean squared distance of the score from 0 or 1: one number a sample, half the two-class sum of Brier (1950)."""
-    return _divide(s.weights @ (s.scores - s.is_unsafe) ** 2, s.total)
+    return _divide(_weighted_sum(s.weights, (s.scores - s.is_unsafe) ** 2), s.total)
 
 
 def _nll(s: WeightedScores) -> Floats:
     """Mean negative log-likelihood of safe or unsafe, in nats."""
-    return _divide(-(s.weights @ s.log_likelihood), s.total)
+    return _divide(-_weighted_sum(s.weights, s.log_likelihood), s.total)
 
 
 METRICS: Mapping[str, Metric] = {

@@ -92,6 +92,38 @@ def seeds_interval(
     return SeedsInterval(mean, sd, max(mean - half, bounds[0]), min(mean + half, bounds[1]))
 
 
+def bootstrap_t_interval(
+    values: Sequence[float], level: float = 0.95, *, n: int = 10_000, seed: int = 0
+) -> SeedsInterval:
+    """Bootstrap-t interval of the mean over seeds (Efron 1982): as Student's, its quantiles from `n` resamples.
+
+    For differences that are plainly skewed. The percentile bootstrap is not offered over seeds: it knows neither the
+    n / (n - 1) of the variance nor Student's heavy tails, and at n = 6 its 95 % interval of a normal mean covers .86.
+    With two or three values some resamples repeat a single one, have no spread, and leave the interval unbounded.
+
+    Raises `FigleafError` with fewer than two values.
+    """
+    mean, sd, low, high = seeds_interval(values, level)
+    if low == high:
+        return SeedsInterval(mean, sd, mean, mean)
+    size = len(values)
+    drawn = np.asarray(values)[np.random.default_rng(seed).integers(0, size, (n, size))]
+    deviation, spread = drawn.mean(axis=1) - mean, drawn.std(axis=1, ddof=1)
+    # A resample of one repeated value has a spread of rounding's making.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pivot = deviation / np.where(np.ptp(drawn, axis=1) > 0, spread, 0.0)
+    reach = percentile_interval(pivot, level)
+    return SeedsInterval(mean, sd, mean - reach.high * sd, mean - reach.low * sd)
+
+
+def percentile_interval(values: Floats, level: float = 0.95) -> Interval:
+    """The central share `level` of resampled values (B,) that are not NaN; bounds are values, so infinity remains."""
+    defined = values[~np.isnan(values)]
+    low = np.quantile(defined, (1 - level) / 2, method="lower")
+    high = np.quantile(defined, (1 + level) / 2, method="higher")
+    return Interval(float(low), float(high))
+
+
 def _intervals(
     predictions: Predictions,
     metrics: dict[str, Metric],
@@ -107,7 +139,7 @@ def _intervals(
     if n == 0 or ranked.n_groups < 2 or not defined:
         return {}
     values = _resampled(ranked, defined, n, seed)
-    return {name: _percentiles(found, level) for name, found in values.items() if not np.isnan(found).all()}
+    return {name: percentile_interval(found, level) for name, found in values.items() if not np.isnan(found).all()}
 
 
 def _resampled(ranked: RankedPredictions, metrics: dict[str, Metric], n: int, seed: int) -> dict[str, Floats]:
@@ -122,10 +154,3 @@ def _resampled(ranked: RankedPredictions, metrics: dict[str, Metric], n: int, se
         for name, metric in metrics.items():
             chunks[name].append(metric(resampled))
     return {name: np.concatenate(parts) for name, parts in chunks.items()}
-
-
-def _percentiles(values: Floats, level: float) -> Interval:
-    defined = values[~np.isnan(values)]
-    low = np.quantile(defined, (1 - level) / 2, method="lower")
-    high = np.quantile(defined, (1 + level) / 2, method="higher")
-    return Interval(float(low), float(high))

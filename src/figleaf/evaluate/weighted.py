@@ -57,23 +57,24 @@ class WeightedScores:
         """(U,) highest first."""
         return self.scores[self._last_of_ties]
 
-    @property
+    @cached_property
     def positives(self) -> Floats:
         """(B,) weight of unsafe samples."""
-        return self.true_positives[:, -1]
+        positives: Floats = self.weights[:, self.is_unsafe].sum(axis=1)
+        return positives
 
-    @property
+    @cached_property
     def negatives(self) -> Floats:
         """(B,) weight of safe samples."""
-        return self.false_positives[:, -1]
+        negatives: Floats = self.weights[:, ~self.is_unsafe].sum(axis=1)
+        return negatives
 
     @cached_property
     def flagged(self) -> tuple[Floats, Floats]:
         """True and false positives (B,) each, at `threshold`."""
-        count = int(np.searchsorted(-self.distinct_scores, -self.threshold, side="right"))
-        if count == 0:
-            return np.zeros(len(self.weights)), np.zeros(len(self.weights))
-        return self.true_positives[:, count - 1], self.false_positives[:, count - 1]
+        count = int(np.searchsorted(-self.scores, -self.threshold, side="right"))
+        weights, is_unsafe = self.weights[:, :count], self.is_unsafe[:count]
+        return weights[:, is_unsafe].sum(axis=1), weights[:, ~is_unsafe].sum(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
