@@ -26,6 +26,7 @@ from figleaf.tracking.find import find_run, runs
 from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.server import address, require_free
 from figleaf.tracking.store import Store, open_store
+from figleaf.tracking.transfer import export_runs, import_runs
 
 psycopg2 = pytest.importorskip("psycopg2", reason="pip install 'figleaf[server]'")
 try:
@@ -151,6 +152,36 @@ class TestServer:
         assert found.history("loss") == [(0, 0.5)]
         assert found.artifact("figures/figure ü.txt").read_text() == "figure"
         assert found.artifact_uri.startswith("mlflow-artifacts:"), "files go through the server"
+
+    def test_runs_made_offline_go_to_it_and_back_and_no_byte_differs(self, server: TeamServer, tmp_path: Path) -> None:
+        offline, back = open_store(None, tmp_path / "offline"), open_store(None, tmp_path / "back")
+        with TrackedRun.start(
+            offline, experiment="moved", name="p", folder=tmp_path / "p", params={"a": 1}, tags={}
+        ) as parent:
+            parent.journal.append({"loss": float("inf"), "lr": float("nan")}, 3)
+        with TrackedRun.start(
+            offline,
+            experiment="moved",
+            name="c",
+            folder=tmp_path / "c",
+            params={},
+            tags={},
+            parent_run_id=parent.run_id,
+        ) as child:
+            for step in range(3000):  # more than goes into one call
+                child.journal.append({"loss": step / 7}, step)
+            child.log_artifact(tmp_path / "p" / "run.json", "odd ü 1/deep")
+        export_runs(offline, tmp_path / "1")
+        import_runs(server.store(), tmp_path / "1")
+        there = [find_run(server.store(), name) for name in ("p", "c")]
+        export_runs(server.store(), tmp_path / "2", there)
+        import_runs(back, tmp_path / "2")
+        export_runs(back, tmp_path / "3")
+        first, second, third = (
+            {str(file.relative_to(tmp_path / name)): file.read_bytes() for file in (tmp_path / name).rglob("*.*")}
+            for name in ("1", "2", "3")
+        )
+        assert first == second == third
 
     def test_killed_one_leaves_no_process_and_starts_again_at_once(self, server: TeamServer) -> None:
         assert server.process is not None

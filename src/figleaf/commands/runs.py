@@ -10,9 +10,11 @@ from figleaf.config import home
 from figleaf.errors import FigleafError
 
 EPILOG = """\
-  list   the runs, the latest first, as a table (CSV in a pipe); what `figleaf runs` alone does
-  reap   mark as KILLED the runs that say RUNNING but whose process is gone
-  sync   deliver metrics and files that could not reach the tracker
+  list     the runs, the latest first, as a table (CSV in a pipe); what `figleaf runs` alone does
+  reap     mark as KILLED the runs that say RUNNING but whose process is gone
+  sync     deliver metrics and files that could not reach the tracker
+  export   write runs, with all they hold, into a folder
+  import   bring such a folder's runs into a tracker, each once
 
 `figleaf runs ACTION --help` tells more.
 """
@@ -37,7 +39,11 @@ something to deliver. The exit code is 1 when something still waits.
 
 
 def main(arguments: Sequence[str]) -> int:
-    """List, reap or sync."""
+    """List, reap, sync, export or import."""
+    if arguments[:1] in (["export"], ["import"]):
+        from figleaf.commands import transfer
+
+        return (transfer.export if arguments[0] == "export" else transfer.bring_in)(arguments[1:])
     options = _parser().parse_args(_with_action(arguments))
     from figleaf.tracking.find import runs, studies, summary
     from figleaf.tracking.reap import reap
@@ -65,11 +71,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     known = parser("runs", "The runs in the tracker.", EPILOG)
-    actions = known.add_subparsers(dest="action", required=True, metavar="list|reap|sync")
+    actions = known.add_subparsers(dest="action", required=True, metavar="list|reap|sync|export|import")
     of_action = {
         name: actions.add_parser(name, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
         for name, text in (("list", LIST), ("reap", REAP), ("sync", SYNC))
     }
+    for name in ("export", "import"):  # for the list of choices: they take their arguments themselves
+        actions.add_parser(name, add_help=False)
     of_action["list"].add_argument("--study", metavar="NAME", help="only this study's runs")
     of_action["reap"].add_argument(
         "--stale-after", type=float, default=120.0, metavar="SECONDS", help="silence that means death; default 120"

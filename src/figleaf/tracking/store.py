@@ -21,13 +21,15 @@ from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, explained
 
 # MLflow reads these whenever it calls a server. Its own defaults keep a call to a dead server hanging for minutes;
-# here the delivery thread repeats, so a call may give up early. The printed links would end up in machine output.
+# here the delivery thread repeats, so a call may give up early. The printed links would end up in machine output, and a
+# bar for each artifact among the lines for people.
 # The last one is inherited by `ui_command`: the pages need none of the half dozen job processes.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 # These report with a traceback or a line each what is raised to us anyway, or tell of every retry.
