@@ -25,6 +25,7 @@ from figleaf.settings import (
     DataConfig,
     EvaluateConfig,
     ExportConfig,
+    MethodConfig,
     ModelConfig,
     OptimizerConfig,
     Rule,
@@ -40,6 +41,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "MethodConfig",
     "ModelConfig",
     "OptimizerConfig",
     "Rule",
@@ -212,6 +214,8 @@ def _checked(value: Any, hint: Any, key: str, rule: Rule | None) -> Any:
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for kind in allowed:
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
+            return from_dict(value, kind, f"{key}.")
         if origin is dict and isinstance(value, Mapping):
             return {str(name): _checked(item, inner[1], f"{key}.{name}", None) for name, item in value.items()}
         if origin is list and inner != (str,) and isinstance(value, list | tuple):
@@ -240,7 +244,7 @@ def _type_name(kind: Any) -> str:
         return "null"
     if typing.get_origin(kind) is list and typing.get_args(kind) == (str,):
         return "a list of names such as [a,b] (quote numbers)"
-    if typing.get_origin(kind) is not None:
+    if typing.get_origin(kind) is not None or dataclasses.is_dataclass(kind):
         return "a list" if typing.get_origin(kind) is list else "a group of keys"
     return {bool: "true or false", int: "an integer", float: "a number", str: "a text"}[kind]
 

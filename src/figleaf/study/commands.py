@@ -11,7 +11,7 @@ from rich.console import Console
 
 from figleaf.config import experiments_dir, home
 from figleaf.errors import FigleafError
-from figleaf.files import write_text
+from figleaf.study.comparison_table import comparisons_csv
 from figleaf.study.display import open_display
 from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
 from figleaf.study.expected import check_expected
@@ -21,10 +21,9 @@ from figleaf.study.plan import Knowledge, Stale, Status, Trial, compose_trials, 
 from figleaf.study.records import Record, load_records
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
 from figleaf.study.required_files import require_files
-from figleaf.study.results import hardware_of, recorded, save_records, write_results
+from figleaf.study.results import aggregated, draw, find, label_of, recorded, save_records, write_results
 from figleaf.study.spec import FORMATS, Study, find_study
 from figleaf.study.state import data_hashes, gather, tracker_of
-from figleaf.study.table import arm_rows, build_table
 from figleaf.tracking.find import find_run, runs
 from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import Store
@@ -84,7 +83,7 @@ def run(
         with open_display(study.name, len(due), jobs) as display:
             outcomes = run_trials(due, start, _explain, _record(study, store), jobs=jobs, display=display)
         after = plan(trials, replace(known, runs=runs(store), records=load_records(study.results), stale=Stale.KEEP))
-        parent.log_artifact(write_text(parent.folder / "table.md", to_markdown(build_table(study, after))))
+        _log_results(study, recorded(after), parent)
     return _report(study, after, outcomes)
 
 
@@ -137,18 +136,21 @@ def table(
     if check and not verdicts:
         raise FigleafError(f"study {study.name}: --check needs {study.folder / EXPECTED_FILE}")
     if write:
-        folder = write_results(study, planned, verdicts, " ".join(["figleaf study table", study.name, *overrides]))
-        _say(f"results in {folder}, page {study.folder / 'README.md'}")
-    built = build_table(study, planned, hardware_of(planned))
-    drawn: dict[str, Callable[[], str]] = {
-        "markdown": lambda: to_markdown(built),
-        "latex": lambda: to_latex(built, study.name),
-        "html": lambda: to_html(built),
-        "csv": lambda: to_csv(study, arm_rows(study, planned)),
+        found = write_results(study, planned, verdicts, " ".join(["figleaf study table", study.name, *overrides]))
+        _say(f"results in {study.results}, page {study.folder / 'README.md'}")
+    else:
+        found = find(study, planned)
+    drawn: dict[str, Callable[[], list[str]]] = {
+        "markdown": lambda: [to_markdown(table) for table in found.tables.values()],
+        "latex": lambda: [to_latex(table, label_of(study, name)) for name, table in found.tables.items()],
+        "html": lambda: [to_html(table) for table in found.tables.values()],
+        "csv": lambda: (
+            [to_csv(study, found.rows)] + ([] if found.compared is None else [comparisons_csv(study, found.compared)])
+        ),
     }
-    sys.stdout.write("\n".join(drawn[text]() for text in formats))
+    sys.stdout.write("\n".join(text for chosen in formats for text in drawn[chosen]()))
     if into is not None:
-        put_between_marks(into, marks, to_markdown(built))
+        put_between_marks(into, marks, to_markdown(found.table))
     for verdict in verdicts:
         _say(str(verdict))
     return int(check and not all(verdict.is_met for verdict in verdicts))
@@ -187,6 +189,18 @@ def _starter(parent: TrackedRun, known: Knowledge, threads: int) -> Callable[[Tr
         return start_trial(config, threads=own, log=parent.folder / "logs" / f"{trial.name}.log", context=context)
 
     return start
+
+
+def _log_results(study: Study, trials: Sequence[Trial], parent: TrackedRun) -> None:
+    """Give the study's run what its trials found: aggregated metrics, by finished trials, tables and figures."""
+    if not any(trial.run for trial in trials):
+        return
+    found, folder = find(study, trials), parent.folder / "results"
+    draw(study, trials, found, folder, f"figleaf study run {study.name}")
+    step = sum(trial.run is not None for trial in trials)
+    if all(row.step != step for row in parent.journal.rows()):  # a row would stand there twice
+        parent.journal.append(aggregated(found), step)
+    parent.log_artifact(folder)
 
 
 def _explain(trial: Trial, process: Process) -> str:

@@ -26,7 +26,7 @@ def interval_plot(study: Study, trials: Sequence[Trial]) -> Figure:
     rows = arm_rows(study, trials)
     stats = [arm_stat([trial for trial in trials if trial.arm == row.arm], key, scale) for row in rows]
     with mpl.rc_context(dict(STYLE)):
-        figure = _figure(study, (7.6, 1.5 + 0.36 * len(rows)))
+        figure = study_figure(study, (7.6, 1.5 + 0.36 * len(rows)))
         axes = figure.subplots()
         for y, (row, stat) in enumerate(zip(rows, stats, strict=True)):
             if stat is not None and math.isfinite(stat.mean):
@@ -52,7 +52,7 @@ def curves_plot(study: Study, curves: Mapping[str, Sequence[Sequence[float]]]) -
     columns = min(_COLUMNS, max(1, len(means)))
     lines = max(1, math.ceil(len(means) / columns))
     with mpl.rc_context(dict(STYLE)):
-        figure = _figure(study, (2.2 * columns + 0.8, 1.9 * lines + 0.9))
+        figure = study_figure(study, (2.2 * columns + 0.8, 1.9 * lines + 0.9))
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, (arm, (mean, low, high)) in zip(panels, means.items(), strict=False):
             for other, (faint, _, _) in means.items():
@@ -80,7 +80,8 @@ def _metric(study: Study) -> tuple[str, str, float]:
     return key, key, 1.0
 
 
-def _figure(study: Study, inches: tuple[float, float]) -> Figure:
+def study_figure(study: Study, inches: tuple[float, float]) -> Figure:
+    """An empty figure with the study's title, which no number goes without."""
     figure = Figure(figsize=inches, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title_of(study), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)

@@ -52,7 +52,7 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table, label: str) -> str:
     """A table environment for the booktabs package, notes in a minipage beneath."""
-    rows = [[_tex(cell.text) + "".join(_tex_mark(mark) for mark in cell.marks) for cell in row] for row in table.rows]
+    rows = [[_tex_cell(cell) for cell in row] for row in table.rows]
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -136,7 +136,8 @@ def csv_text(lines: Sequence[Sequence[object]]) -> str:
 
 
 def _marked(cell: Cell) -> str:
-    return _plain(cell.text) + "".join(cell.marks).translate(_SUPERSCRIPT)
+    text = f"**{_plain(cell.text)}**" if cell.is_bold else _plain(cell.text)
+    return text + "".join(cell.marks).translate(_SUPERSCRIPT)
 
 
 def _plain(text: str) -> str:
@@ -148,10 +149,16 @@ def _tex(text: str) -> str:
     return "".join(_TEX.get(sign, sign) for sign in text)
 
 
+def _tex_cell(cell: Cell) -> str:
+    text = rf"\textbf{{{_tex(cell.text)}}}" if cell.is_bold else _tex(cell.text)
+    return text + "".join(_tex_mark(mark) for mark in cell.marks)
+
+
 def _tex_mark(mark: str) -> str:
     return rf"\textsuperscript{{{_tex(mark)}}}"
 
 
 def _html_cell(cell: Cell) -> str:
     marks = ",".join(html.escape(mark) for mark in cell.marks)
-    return html.escape(cell.text) + (f"<sup>{marks}</sup>" if marks else "")
+    text = html.escape(cell.text)
+    return (f"<strong>{text}</strong>" if cell.is_bold else text) + (f"<sup>{marks}</sup>" if marks else "")

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,11 @@ class TableSpec:
 
     columns: list[Column] = field(default_factory=_default_columns)
     sort: str | None = None  # a column's key, ascending, or -key, descending; default: the order of the file
+    baseline: str | None = None  # the arm that every other is compared with, paired by seed
+    factorial: bool = False  # compare the levels of the grid's factors, and test how they act on each other, instead
+    compared: str | None = None  # the metric of the comparisons; default: the first column's
+    # Rows and columns of a second view of the grid: [row factor, column factor], the rest averaged
+    pivot: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,15 @@ class FigureSpec:
 
     key: str | None = None  # the interval plot's metric; default: the table's first column
     curve: str = "epoch/val_auroc"  # recorded once an epoch
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What makes an ablation of regularisers valid: the arm without them fits its training split."""
+
+    arm: str
+    key: str = "fit/auroc"
+    at_least: float = 0.999
 
 
 @dataclass(frozen=True)
@@ -106,6 +120,7 @@ class StudyFile:
     select: Selection = field(default_factory=Selection)
     table: TableSpec = field(default_factory=TableSpec)
     figure: FigureSpec = field(default_factory=FigureSpec)
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True)
@@ -122,11 +137,18 @@ class Study:
     select: Selection
     table: TableSpec
     figure: FigureSpec
+    grid: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)  # factor -> label -> overrides
+    fit: Fit | None = None
 
     @property
     def results(self) -> Path:
         """The folder of what is generated: records, tables, figures."""
         return self.folder / "results"
+
+    @property
+    def cells(self) -> dict[str, tuple[str, ...]]:
+        """The arms of the grid with their labels, one a factor."""
+        return {"-".join(labels): labels for labels in itertools.product(*self.grid.values())} if self.grid else {}
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """The seeds of an arm: its own, or the study's."""
@@ -169,6 +191,8 @@ def load_study(folder: Path) -> Study:
             select=file.select,
             table=file.table,
             figure=file.figure,
+            grid=file.grid,
+            fit=file.fit,
         )
         _check(study)
     except FigleafError as error:
@@ -248,6 +272,30 @@ def _check(study: Study) -> None:
         raise FigleafError("table.columns: expected at least one column")
     if study.table.sort is not None and study.table.sort.removeprefix("-") not in keys:
         raise FigleafError(f"table.sort={study.table.sort}: expected the key of a column, one of {', '.join(keys)}")
+
+    _check_comparisons(study)
+
+
+def _check_comparisons(study: Study) -> None:
+    table = study.table
+    for where, arm in (("table.baseline", table.baseline), ("fit.arm", study.fit and study.fit.arm)):
+        if arm is not None and arm not in study.arms:
+            raise FigleafError(f"{where}={arm}: expected one of {', '.join(study.arms)}")
+    if table.factorial:
+        if table.baseline is not None:
+            raise FigleafError("table: give a baseline or factorial, not both: they are two families of tests")
+        if not study.grid:
+            raise FigleafError("table.factorial=true: expected a grid of factors")
+        for factor, levels in study.grid.items():
+            if len(levels) != 2:
+                raise FigleafError(
+                    f"table.factorial=true: effects are of two levels, grid.{factor} has {len(levels)}; "
+                    "name a table.baseline instead"
+                )
+    if table.pivot and (len(table.pivot) != 2 or not set(table.pivot) <= set(study.grid)):
+        raise FigleafError(
+            f"table.pivot={table.pivot}: expected two factors of grid: {', '.join(study.grid) or 'none'}"
+        )
 
 
 def _check_name(name: str, where: str) -> None:

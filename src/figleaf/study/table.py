@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from figleaf.evaluate.metrics import natural_range
@@ -48,10 +48,14 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, and the marks (letters or a dagger) of the notes that qualify it."""
+    """What stands in a cell, and the marks (letters or a dagger) of the notes that qualify it.
+
+    Bold says that a corrected test supports it, and nothing else.
+    """
 
     text: str
     marks: tuple[str, ...] = ()
+    is_bold: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,20 @@ def arm_stat(trials: Sequence[Trial], key: str, scale: float = 1.0) -> Stat | No
     return Stat(values, mean, sd, over_seeds, over_groups)
 
 
-def build_table(study: Study, trials: Sequence[Trial], hardware: Sequence[str] = ()) -> Table:
-    """The table of a study. `hardware` describes the machines of its runs for the caption."""
+def build_table(
+    study: Study,
+    trials: Sequence[Trial],
+    hardware: Sequence[str] = (),
+    *,
+    supported: Collection[str] = (),
+    claims: Sequence[str] = ("Differences between arms are not tested here, so nothing is set in bold.",),
+) -> Table:
+    """The table of a study.
+
+    `hardware` describes the machines of its runs for the caption, `claims` are the caption's sentences on what was
+    tested. Arms that are `supported`, that is, their difference from the baseline, stand in bold with the compared
+    metric.
+    """
     rows = arm_rows(study, trials)
     notes, usual_seeds = _Notes(), _usual_seeds(rows)
     header = ["Arm"]
@@ -120,16 +136,22 @@ def build_table(study: Study, trials: Sequence[Trial], hardware: Sequence[str] =
     for row in rows:
         cells = [_arm_cell(row, usual_seeds, notes)]
         for column in study.table.columns:
-            cells += _cells(row, column, notes)
+            is_bold = row.arm in supported and column.key == compared_key(study)
+            cells += _cells(row, column, notes, is_bold=is_bold)
         body.append(cells)
     marked = [(CHOSEN, selection_text(study.select))] if any(row.is_selected for row in rows) else []
     return Table(
         title=title_of(study),
         header=header,
         rows=body,
-        caption=_caption(study, trials, rows, hardware),
+        caption=[*_caption(study, trials, rows, hardware), *claims],
         notes=marked + notes.listed(),
     )
+
+
+def compared_key(study: Study) -> str:
+    """The metric of the study's comparisons."""
+    return study.table.compared or study.table.columns[0].key
 
 
 def title_of(study: Study) -> str:
@@ -177,7 +199,7 @@ def _arm_cell(row: ArmRow, usual_seeds: int, notes: _Notes) -> Cell:
     return Cell(row.arm, marks)
 
 
-def _cells(row: ArmRow, column: Column, notes: _Notes) -> list[Cell]:
+def _cells(row: ArmRow, column: Column, notes: _Notes, *, is_bold: bool) -> list[Cell]:
     """The value of a column and its intervals."""
     stat = row.stats.get(column.key)
     if stat is None:
@@ -194,7 +216,8 @@ def _cells(row: ArmRow, column: Column, notes: _Notes) -> list[Cell]:
     text = format(stat.mean, column.format)
     if column.per == "seeds" and stat.sd is not None:
         text += f" ± {format(stat.sd, column.format)}"
-    return [Cell(text, tuple(qualified)), *(_interval_cell(stat, column, kind, notes) for kind in column.interval)]
+    value = Cell(text, tuple(qualified), is_bold)
+    return [value, *(_interval_cell(stat, column, kind, notes) for kind in column.interval)]
 
 
 def _interval_cell(stat: Stat, column: Column, kind: str, notes: _Notes) -> Cell:
@@ -237,7 +260,6 @@ def _caption(study: Study, trials: Sequence[Trial], rows: Sequence[ArmRow], hard
         sentences.append(f"Commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}.")
     if hardware:
         sentences.append(f"Hardware: {'; '.join(hardware)}.")
-    sentences.append("Differences between arms are not tested here, so nothing is set in bold.")
     return sentences
 
 

@@ -1,6 +1,7 @@
-"""Configurations as the flat names and texts that MLflow calls parameters."""
+"""Configurations as the flat names and texts that MLflow calls parameters, and names it takes for metrics."""
 
 import json
+import re
 from collections.abc import Mapping
 
 _LONGEST_VALUE = 6000  # MLflow's limit, beyond which it cuts in silence
@@ -26,3 +27,8 @@ def cut(params: Mapping[str, str]) -> dict[str, str]:
     """Shorten values to MLflow's limit of 6,000 characters, visibly."""
     kept = _LONGEST_VALUE - len(_CUT_MARK)
     return {key: value if len(value) <= _LONGEST_VALUE else value[:kept] + _CUT_MARK for key, value in params.items()}
+
+
+def metric_name(text: str) -> str:
+    """`text` with the characters that MLflow refuses in a metric's name replaced."""
+    return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)

@@ -1,6 +1,5 @@
 """The final measurement of a run: predictions of its best weights, metrics from them, and what it cost."""
 
-import re
 import resource
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from figleaf.evaluate.metrics import metrics, slice_table
 from figleaf.evaluate.predictions import Predictions, samples_of
 from figleaf.evaluate.statistics import bootstrap_intervals
 from figleaf.evaluate.thresholds import choose_threshold
+from figleaf.tracking.params import metric_name
 from figleaf.train.inputs import Inputs
 from figleaf.train.ranks import collect
 from figleaf.vgg.cost import gmacs, megabytes, parameters
@@ -93,11 +93,6 @@ def final_metrics(predictions: Predictions, resamples: int, seed: int) -> tuple[
         name = metric_name(str(row["slice"]))
         found |= {f"test/slice/{name}/{key}": float(row[key]) for key in ("auroc", "n") if row.get(key) == row.get(key)}
     return found, threshold
-
-
-def metric_name(text: str) -> str:
-    """`text` with the characters that MLflow refuses in a metric's name replaced."""
-    return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
 
 
 def cost_metrics(net: VGG) -> dict[str, float]:

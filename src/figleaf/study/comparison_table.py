@@ -1,0 +1,143 @@
+"""The comparisons of a study as a table: what a reviewer asks of each difference, in one row."""
+
+import math
+from collections.abc import Sequence
+
+from figleaf.study.comparison import ALPHA, Comparisons, Effect
+from figleaf.study.plan import Trial
+from figleaf.study.render import csv_text
+from figleaf.study.spec import Column, Study
+from figleaf.study.table import ABSENT, Cell, Table, arm_stat, title_of
+
+_HEADER = (
+    "95 % over seeds",
+    "95 % over seeds and groups",
+    "Cohen's d_z",
+    "P(better)",
+    "p",
+    "p (Holm)",
+    "Seeds for 80 % power",
+)
+
+
+def comparison_table(study: Study, found: Comparisons) -> Table:
+    """One row a comparison: the paired difference with its intervals, effect size, tests and the power note."""
+    column = compared_column(study, found.key)
+    first = "Effect" if not found.against else f"Against {found.against}"
+    return Table(
+        title=f"{title_of(study)}: differences in {column.label or column.key}",
+        header=[first, f"Difference in {column.label or column.key}", *_HEADER],
+        rows=[_row(effect, column) for effect in found.effects],
+        caption=_caption(found),
+        notes=[],
+    )
+
+
+def compared_column(study: Study, key: str) -> Column:
+    """The table's column of `key`, for its label, format and scale."""
+    return next((column for column in study.table.columns if column.key == key), Column(key))
+
+
+def fit_sentence(study: Study, trials: Sequence[Trial]) -> str:
+    """Whether the arm without regularisers fits its training split, without which an ablation shows nothing.
+
+    Empty when the study asks for nothing.
+    """
+    if study.fit is None:
+        return ""
+    arm, key, least = study.fit.arm, study.fit.key, study.fit.at_least
+    stat = arm_stat([trial for trial in trials if trial.arm == arm], key)
+    if stat is None:
+        return f"Whether {arm} fits its training split is not known: its runs have no {key}."
+    if stat.mean >= least:
+        return f"{arm} fits its training split: mean {key} {stat.mean:.4f}, at least {least:g} was asked."
+    return (
+        f"VOID as an ablation: {arm} does not fit its training split (mean {key} {stat.mean:.4f}, {least:g} was "
+        "asked), so a regulariser had nothing to do."
+    )
+
+
+def claim_sentence(study: Study, found: Comparisons | None) -> str:
+    """What the bold of the study's table means."""
+    if found is None:
+        untested = study.table.baseline is None and not study.table.factorial
+        why = "are not tested here" if untested else "could not be tested yet"
+        return f"Differences between arms {why}, so nothing is set in bold."
+    if not found.against:
+        return "What differs is told by the table of effects; nothing is set in bold here."
+    return (
+        f"Bold: differs from {found.against} by the signed-rank test over seeds with Holm's correction at {ALPHA:g}"
+        + ("." if found.supported() else "; no arm does.")
+    )
+
+
+def comparisons_csv(study: Study, found: Comparisons) -> str:
+    """The comparisons for programs: a line each, in the metric's own unit, ten digits."""
+    header = ["effect", "key", "against", "n_pairs", "difference", "sd", "seeds_low", "seeds_high"]
+    header += ["both_low", "both_high", "d_z", "rank_biserial", "prob_better", "p", "p_floor", "p_holm", "supported"]
+    header += ["seeds_for_80_power", "data_note"]
+    lines: list[list[object]] = [list(header)]
+    for effect in found.effects:
+        paired = effect.paired
+        numbers = [paired.difference, paired.sd, *paired.over_seeds, *(paired.over_seeds_and_groups or (None, None))]
+        numbers += [paired.d_z, paired.rank_biserial, paired.prob_better, paired.p_value, paired.p_floor, effect.p_holm]
+        digits = [None if number is None else f"{number:.10g}" for number in numbers]
+        end = [str(effect.is_supported).lower(), effect.seeds_for_power, study.data_note]
+        lines.append([effect.name, found.key, found.against, paired.n, *digits, *end])
+    return csv_text(lines)
+
+
+def _row(effect: Effect, column: Column) -> list[Cell]:
+    paired, bold = effect.paired, effect.is_supported
+
+    def signed(value: float) -> str:
+        return format(value * column.scale, "+" + column.format) if math.isfinite(value) else str(value)
+
+    def span(bounds: tuple[float, float] | None) -> Cell:
+        return Cell(ABSENT if bounds is None else f"[{signed(bounds[0])}, {signed(bounds[1])}]")
+
+    needed = effect.seeds_for_power
+    return [
+        Cell(effect.name, is_bold=bold),
+        Cell(f"{signed(paired.difference)} ± {format(paired.sd * column.scale, column.format)}", is_bold=bold),
+        span(paired.over_seeds),
+        span(paired.over_seeds_and_groups),
+        Cell(f"{paired.d_z:+.2f}"),
+        Cell(f"{paired.prob_better:.2f}"),
+        Cell(f"{paired.p_value:.4f}"),
+        Cell(f"{effect.p_holm:.3f}", is_bold=bold),
+        Cell(ABSENT if needed is None else f"{needed:,}"),
+    ]
+
+
+def _caption(found: Comparisons) -> list[str]:
+    counts = sorted({effect.paired.n for effect in found.effects})
+    pairs = " or ".join(map(str, counts))
+    floor = max(effect.paired.p_floor for effect in found.effects)
+    what = (
+        "Effects: the mean over the cells with the second level of a factor minus that over those with the first; an "
+        "interaction is the difference between such effects, by effect coding."
+        if not found.against
+        else f"Each arm minus {found.against}."
+    )
+    sentences = [
+        what,
+        f"Paired by seed, {pairs} pairs: mean difference ± its sample standard deviation.",
+        "Over seeds: Student's t interval. Over seeds and groups: hierarchical bootstrap of seeds and of the groups of "
+        f"the test set ({found.n_samples} images in {found.n_groups} groups"
+        + (f", {found.n_left_out} more without a score in some run" if found.n_left_out else "")
+        + ").",
+        "P(better): the share of pairs that were better.",
+        f"p: exact two-sided signed-rank test, with so many pairs never below {floor:.4f}; Holm's correction over "
+        f"{len(found.effects)} comparison{'s' * (len(found.effects) > 1)}.",
+        f"Bold: supported at {ALPHA:g} by the corrected test.",
+        "Seeds for 80 % power: that a difference as large as the one seen would need, by the paired t test at Holm's "
+        "first step.",
+    ]
+    if not found.can_support:
+        sentences.append(
+            f"With {found.n_seeds} pairs and {len(found.effects)} comparisons nothing can be supported, whatever the "
+            f"runs show: it takes {found.seeds_to_support} seeds."
+        )
+    sentences += [f"{arm} is not compared: {why}." for arm, why in found.left_out]
+    return sentences

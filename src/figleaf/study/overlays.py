@@ -1,0 +1,132 @@
+"""All arms in one figure: mean ROC and precision-recall curves, differences with intervals, cost against quality."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figleaf.evaluate.figures import BLUE, GREY, ORANGE, STYLE
+from figleaf.evaluate.predictions import Predictions
+from figleaf.evaluate.weighted import Floats, RankedPredictions
+from figleaf.study.comparison import Comparisons
+from figleaf.study.comparison_table import compared_column
+from figleaf.study.figures import study_figure
+from figleaf.study.plan import Trial
+from figleaf.study.records import Record
+from figleaf.study.spec import Study
+from figleaf.study.table import Stat, arm_stat, compared_key
+
+# Okabe & Ito (2008), the darker six first; beyond them line styles tell arms apart.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_STYLES = ("-", "--", ":", "-.")
+_GRID = np.linspace(0.0, 1.0, 401)
+
+
+def curves_overlay(study: Study, trials: Sequence[Trial]) -> Figure | None:
+    """Each arm's ROC and precision-recall curve on test: the mean over its seeds, at equal FPR and at equal recall.
+
+    None when no record has test predictions of both labels.
+    """
+    arms: dict[str, list[Predictions]] = {}
+    for trial in trials:
+        if isinstance(trial.run, Record):
+            test = trial.run.predictions.select(split="test")
+            if test.has_both_labels:
+                arms.setdefault(trial.arm, []).append(test)
+    if not arms:
+        return None
+    with mpl.rc_context(dict(STYLE)):
+        figure = study_figure(study, (8.6, 4.4 + 0.16 * len(arms)))
+        roc, pr = figure.subplots(1, 2)
+        for look, (arm, runs) in zip(_looks(len(arms)), arms.items(), strict=True):
+            curves = [_curves(run) for run in runs]
+            roc.plot(_GRID, np.mean([recall for recall, _ in curves], axis=0), label=arm, linewidth=1.5, **look)
+            pr.plot(_GRID, np.mean([precision for _, precision in curves], axis=0), linewidth=1.5, **look)
+        # Where good classifiers differ; the empty rest of the unit square would hide it.
+        roc.set(xlabel="false positive rate", ylabel="mean recall", xlim=(0, 0.3), ylim=(0.5, 1.003))
+        pr.set(xlabel="recall", ylabel="mean precision", xlim=(0.5, 1.003), ylim=(0.5, 1.003))
+        figure.legend(loc="outside lower center", ncols=min(4, len(arms)), fontsize=8)
+    return figure
+
+
+def differences_plot(study: Study, found: Comparisons) -> Figure:
+    """One line a comparison: the mean difference, its interval over seeds, and that over seeds and groups."""
+    column = compared_column(study, found.key)
+    with mpl.rc_context(dict(STYLE)):
+        figure = study_figure(study, (7.6, 1.7 + 0.36 * len(found.effects)))
+        axes: Axes = figure.subplots()
+        axes.axvline(0, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        for y, effect in enumerate(found.effects):
+            color = ORANGE if effect.is_supported else BLUE
+            paired = effect.paired
+            if paired.over_seeds_and_groups is not None:
+                axes.plot([v * column.scale for v in paired.over_seeds_and_groups], (y, y), color=color, linewidth=1.2)
+            axes.plot([v * column.scale for v in paired.over_seeds], (y, y), color=color, linewidth=5, alpha=0.35)
+            axes.plot(
+                paired.difference * column.scale, y, "D", color=color, markersize=7, markeredgecolor="white", zorder=5
+            )
+        axes.set_yticks(range(len(found.effects)), [effect.name for effect in found.effects])
+        axes.set_ylim(len(found.effects) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        against = f" minus {found.against}" if found.against else ", effect"
+        axes.set_xlabel(f"{column.label or column.key}{against}")
+        entries = [
+            Line2D([], [], marker="D", color=GREY, linestyle="", markersize=6, label="mean difference"),
+            Line2D([], [], color=GREY, linewidth=5, alpha=0.35, label="95 % over seeds"),
+            Line2D([], [], color=GREY, linewidth=1.2, label="95 % over seeds and groups"),
+        ]
+        if found.supported():
+            text = "supported (signed-rank, Holm)"
+            entries.append(Line2D([], [], marker="D", color=ORANGE, linestyle="", markersize=6, label=text))
+        figure.legend(handles=entries, loc="outside lower left", ncols=len(entries), fontsize=8)
+    return figure
+
+
+def cost_plot(study: Study, trials: Sequence[Trial], cost: str = "cost/gmacs") -> Figure | None:
+    """The compared metric against what a picture costs, mean and 95 % over seeds; None when all arms cost the same."""
+    key = compared_key(study)
+    column = compared_column(study, key)
+    points: dict[str, tuple[float, Stat]] = {}
+    for arm in study.arms:
+        members = [trial for trial in trials if trial.arm == arm]
+        price, stat = arm_stat(members, cost), arm_stat(members, key, column.scale)
+        if price is not None and stat is not None and np.isfinite(stat.mean):
+            points[arm] = (price.mean, stat)
+    if len({price for price, _ in points.values()}) < 2:
+        return None
+    with mpl.rc_context(dict(STYLE)):
+        figure = study_figure(study, (7.0, 4.6))
+        axes: Axes = figure.subplots()
+        for look, (arm, (x, stat)) in zip(_looks(len(points)), points.items(), strict=True):
+            color = look["color"]
+            if stat.over_seeds is not None:
+                axes.plot((x, x), stat.over_seeds, color=color, linewidth=4, alpha=0.35)
+            axes.plot(x, stat.mean, "D", color=color, markersize=8, markeredgecolor="white", label=arm)
+        axes.set(xlabel=f"{cost.removeprefix('cost/')} a picture", ylabel=column.label or key, xscale="log")
+        figure.legend(loc="outside lower center", ncols=min(4, len(points)), fontsize=8)
+    return figure
+
+
+def _looks(count: int) -> list[Mapping[str, str]]:
+    return [
+        {"color": _COLORS[i % len(_COLORS)], "linestyle": _STYLES[i // len(_COLORS) % len(_STYLES)]}
+        for i in range(count)
+    ]
+
+
+def _curves(run: Predictions) -> tuple[Floats, Floats]:
+    """Recall at each false positive rate of the grid, and the best precision at each recall or a higher one."""
+    sample = RankedPredictions.of(run, np.nan).unweighted
+    true, false = (np.append(0.0, counts[0]) for counts in (sample.true_positives, sample.false_positives))
+    recall, fpr = true / true[-1], false / false[-1]
+    precision = true[1:] / (true[1:] + false[1:])
+    # The highest recall reached at no more than this FPR: steps, as the AUROC of a finite sample has them.
+    at_fpr = recall[np.searchsorted(fpr, _GRID, side="right") - 1]
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    at_recall = best[np.searchsorted(recall[1:], _GRID, side="left").clip(max=len(best) - 1)]
+    return at_fpr, at_recall

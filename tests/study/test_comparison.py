@@ -1,0 +1,204 @@
+"""What is claimed is what the runs show: nothing in bold that the corrected test does not support."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import DATA_HASH, made_predictions, tracked, trials_of, write_study
+from made_up import known as knowing
+
+from figleaf.errors import FigleafError
+from figleaf.evaluate.predictions import SAMPLE_COLUMNS, Predictions
+from figleaf.study.comparison import Comparisons, compare_study
+from figleaf.study.comparison_table import comparison_table, comparisons_csv, fit_sentence
+from figleaf.study.plan import Trial, plan
+from figleaf.study.records import Record, load_records
+from figleaf.study.render import to_html, to_latex, to_markdown
+from figleaf.study.results import find, write_results
+from figleaf.study.spec import Study, load_study
+
+ONE_FACTOR = """
+question: Does a better arm win?
+data_note: made-up data
+base: [data=digits, model=debug]
+seeds: [1, 2, 3, 4, 5, 6, 7]
+arms: {plain: {}, better: [model.dropout=0.1], same: [model.dropout=0.2]}
+fit: {arm: plain}
+table: {baseline: plain, columns: [{key: test/auroc, label: Test AUROC}]}
+"""
+FACTORIAL = """
+question: Do they act on each other?
+base: [data=digits, model=debug]
+seeds: [1, 2, 3, 4, 5, 6, 7]
+grid:
+  depth: {vgg11: model.depth=11, vgg13: model.depth=13}
+  dropout: {drop0: model.dropout=0.0, drop.5: model.dropout=0.5}
+table: {factorial: true, pivot: [depth, dropout], columns: [test/auroc]}
+"""
+
+
+def predictions(signal: float, seed: int) -> Predictions:
+    """Made up: the better, the stronger the `signal`. The noise of a seed is the same whatever the signal."""
+    base = made_predictions(0, n=160)
+    unsafe = base.is_unsafe
+    logits = np.stack([np.zeros(160), np.random.default_rng(seed).normal(unsafe * signal, 1)], axis=1)
+    return Predictions.from_logits(
+        base.table[list(SAMPLE_COLUMNS)],
+        logits.astype(np.float32),
+        classes=base.classes,
+        unsafe=base.unsafe,
+        data_name="digits",
+        data_hash=DATA_HASH,
+    )
+
+
+def recorded(study: Study, folder: Path, signals: dict[str, float], fit: float = 1.0) -> list[Trial]:
+    """The study's trials, done, with records whose predictions are as good as their arm's signal."""
+    from made_up import made_run
+
+    runs = [made_run(trial, {"test/auroc": 0.5, "fit/auroc": fit, "val/threshold": 0.5}) for trial in trials_of(study)]
+    trials = []
+    for trial in tracked(study, folder, *plan(trials_of(study), knowing(runs))):
+        record = Record.of(trial.run)  # type: ignore[arg-type]
+        told = predictions(signals[trial.arm], trial.seed)
+        trials.append(replace(trial, run=replace(record, _read_predictions=lambda told=told: told)))
+    return trials
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return write_study(tmp_path / "made", ONE_FACTOR)
+
+
+def compared(study: Study, trials: list[Trial]) -> Comparisons:
+    found = compare_study(study, trials)
+    assert found is not None
+    return found
+
+
+def test_a_real_difference_is_supported_and_none_is_not(study: Study, tmp_path: Path) -> None:
+    found = compared(study, recorded(study, tmp_path, {"plain": 0.5, "better": 2.0, "same": 0.5}))
+    better, same = found.effects
+    assert (better.name, better.is_supported) == ("better", True)
+    assert better.paired.difference > 0.1
+    assert better.paired.over_seeds_and_groups is not None
+    assert better.paired.over_seeds_and_groups.low > 0
+    assert better.p_holm == pytest.approx(2 * 2 / 2**7)
+    assert (same.name, same.is_supported, same.paired.difference) == ("same", False, 0.0)
+    assert same.seeds_for_power is None
+
+
+def test_bold_stands_where_the_corrected_test_supports_it_and_nowhere_else(study: Study, tmp_path: Path) -> None:
+    found = find(study, recorded(study, tmp_path, {"plain": 0.5, "better": 2.0, "same": 0.5}))
+    bold = {row[0].text: [cell.is_bold for cell in row] for row in found.table.rows}
+    assert bold == {"plain": [False, False], "better": [False, True], "same": [False, False]}
+    assert "Bold: differs from plain" in " ".join(found.table.caption)
+    markdown = to_markdown(found.tables["comparisons"])
+    assert "**better**" in markdown
+    assert "**same**" not in markdown
+    assert r"\textbf{better}" in to_latex(found.tables["comparisons"], "x")
+    assert "<strong>better</strong>" in to_html(found.tables["comparisons"])
+
+
+def test_too_few_seeds_are_said_to_support_nothing(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", ONE_FACTOR.replace("[1, 2, 3, 4, 5, 6, 7]", "[1, 2, 3]"))
+    found = compared(study, recorded(study, tmp_path, {"plain": 0.5, "better": 2.0, "same": 0.5}))
+    assert not found.can_support
+    assert not found.supported()
+    caption = " ".join(comparison_table(study, found).caption)
+    assert "With 3 pairs and 2 comparisons nothing can be supported" in caption
+    assert "it takes 7 seeds" in caption
+
+
+def test_an_arm_without_two_seeds_is_left_out_and_named(study: Study, tmp_path: Path) -> None:
+    trials = recorded(study, tmp_path, {"plain": 0.5, "better": 2.0, "same": 0.5})
+    lacking = [replace(t, run=None) if t.arm == "same" and t.seed > 1 else t for t in trials]
+    found = compared(study, lacking)
+    assert [effect.name for effect in found.effects] == ["better"]
+    assert found.left_out == (("same", "fewer than two seeds"),)
+    assert compare_study(study, [replace(t, run=None) if t.arm == "plain" else t for t in trials]) is None
+
+
+def test_pairs_are_of_the_seeds_that_both_arms_have(study: Study, tmp_path: Path) -> None:
+    trials = recorded(study, tmp_path, {"plain": 0.5, "better": 2.0, "same": 0.5})
+    lacking = [replace(t, run=None) if (t.arm, t.seed) in (("same", 1), ("plain", 7)) else t for t in trials]
+    pairs = {effect.name: effect.paired.seeds for effect in compared(study, lacking).effects}
+    assert pairs == {"better": (1, 2, 3, 4, 5, 6), "same": (2, 3, 4, 5, 6)}
+
+
+def test_factorial_effects_are_those_of_the_cells(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", FACTORIAL)
+    # Depth matters, dropout does not, and they do not act on each other.
+    signals = {"vgg11-drop0": 0.5, "vgg11-drop.5": 0.5, "vgg13-drop0": 2.0, "vgg13-drop.5": 2.0}
+    trials = recorded(study, tmp_path, signals)
+    depth, dropout, both = compared(study, trials).effects
+    assert depth.name == "depth: vgg13 - vgg11"
+    assert depth.is_supported
+    assert dropout.name == "dropout: drop.5 - drop0"
+    assert (dropout.paired.difference, both.paired.difference) == (0.0, 0.0)
+    assert both.name == "depth × dropout"
+    # One cell apart: every effect is half of its difference.
+    alone = compared(study, recorded(study, tmp_path / "2", signals | {"vgg13-drop.5": 0.5}))
+    sizes = [effect.paired.difference for effect in alone.effects]
+    assert sizes[0] == pytest.approx(-sizes[1]) == pytest.approx(-sizes[2])
+    incomplete = [replace(t, run=None) if t.arm == "vgg13-drop0" else t for t in trials]
+    assert compare_study(study, incomplete) is None
+
+
+def test_the_pivot_holds_every_cell(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", FACTORIAL)
+    trials = recorded(study, tmp_path, dict.fromkeys(study.arms, 1.0))
+    table = find(study, trials).tables["pivot"]
+    assert table.header == ["depth", "drop0", "drop.5"]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["vgg11", "0.500 ± 0.000", "0.500 ± 0.000"],
+        ["vgg13", "0.500 ± 0.000", "0.500 ± 0.000"],
+    ]
+
+
+def test_an_ablation_whose_plain_arm_does_not_fit_is_void_and_says_so(study: Study, tmp_path: Path) -> None:
+    signals = dict.fromkeys(study.arms, 1.0)
+    assert "VOID" in " ".join(find(study, recorded(study, tmp_path, signals, fit=0.99)).table.caption)
+    assert fit_sentence(study, recorded(study, tmp_path, signals)).startswith("plain fits its training split")
+    assert "is not known" in fit_sentence(study, trials_of(study))
+
+
+def test_comparisons_survive_the_way_through_the_records(study: Study, tmp_path: Path) -> None:
+    trials = recorded(study, tmp_path, {"plain": 0.5, "better": 2.0, "same": 0.5})
+    first = write_results(study, trials, [], "figleaf study table made")
+    files = {path: path.read_bytes() for path in study.folder.rglob("*.*")}
+    assert {"comparisons.csv", "comparisons.svg", "roc_pr.png"} <= {path.name for path in files}
+    again = plan(trials_of(study), replace(knowing([]), records=load_records(study.results)))
+    second = write_results(study, again, [], "figleaf study table made")
+    assert comparisons_csv(study, second.compared) == comparisons_csv(study, first.compared)  # type: ignore[arg-type]
+    assert {path: path.read_bytes() for path in study.folder.rglob("*.*")} == files
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("baseline: plain", "baseline: other"), "table.baseline=other: expected one of plain, better, same"),
+        (("baseline: plain", "baseline: plain, factorial: true"), "not both"),
+        (("baseline: plain", "factorial: true"), "expected a grid of factors"),
+        (("baseline: plain", "pivot: [a, b]"), "expected two factors of grid"),
+        (("fit: {arm: plain}", "fit: {arm: no}"), "fit.arm"),
+        (("fit: {arm: plain}", "fit: 3"), "fit=3: expected a group of keys or null"),
+    ],
+)
+def test_a_mistake_in_what_is_compared_is_named(tmp_path: Path, change: tuple[str, str], named: str) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "study.yaml").write_text(ONE_FACTOR.replace(*change))
+    with pytest.raises(FigleafError, match=named.replace("[", r"\[")) as error:
+        load_study(tmp_path / "made")
+    assert "study.yaml" in str(error.value)
+
+
+def test_a_metric_that_cannot_be_resampled_is_named(study: Study, tmp_path: Path) -> None:
+    odd = replace(study, table=replace(study.table, compared="test/prevalence"))
+    trials = [
+        replace(t, run=replace(t.run, metrics=t.run.metrics | {"test/prevalence": 0.5}))  # type: ignore[type-var, union-attr]
+        for t in recorded(study, tmp_path, dict.fromkeys(study.arms, 1.0))
+    ]
+    with pytest.raises(FigleafError, match=r"table\.compared=test/prevalence"):
+        compare_study(odd, trials)
