@@ -23,6 +23,7 @@ from figleaf.study.table import Stat, arm_stat, compared_key
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = ("-", "--", ":", "-.")
 _GRID = np.linspace(0.0, 1.0, 401)
+_NEARLY_ALL = 0.97  # of the unsafe samples: where an ROC curve has nothing more to tell
 
 
 def curves_overlay(study: Study, trials: Sequence[Trial]) -> Figure | None:
@@ -41,13 +42,16 @@ def curves_overlay(study: Study, trials: Sequence[Trial]) -> Figure | None:
     with mpl.rc_context(dict(STYLE)):
         figure = study_figure(study, (8.6, 4.4 + 0.16 * len(arms)))
         roc, pr = figure.subplots(1, 2)
-        for look, (arm, runs) in zip(_looks(len(arms)), arms.items(), strict=True):
-            curves = [_curves(run) for run in runs]
-            roc.plot(_GRID, np.mean([recall for recall, _ in curves], axis=0), label=arm, linewidth=1.5, **look)
-            pr.plot(_GRID, np.mean([precision for _, precision in curves], axis=0), linewidth=1.5, **look)
-        # Where good classifiers differ; the empty rest of the unit square would hide it.
-        roc.set(xlabel="false positive rate", ylabel="mean recall", xlim=(0, 0.3), ylim=(0.5, 1.003))
-        pr.set(xlabel="recall", ylabel="mean precision", xlim=(0.5, 1.003), ylim=(0.5, 1.003))
+        means = {arm: np.mean([_curves(run) for run in runs], axis=0) for arm, runs in arms.items()}
+        for look, (arm, (recall, precision)) in zip(_looks(len(arms)), means.items(), strict=True):
+            roc.plot(_GRID, recall, label=arm, linewidth=1.5, **look)
+            pr.plot(_GRID, precision, linewidth=1.5, **look)
+        # Where the arms differ: the empty rest of the unit square would hide what good classifiers differ in.
+        worst = np.min([recall for recall, _ in means.values()], axis=0)
+        right = max(0.05, float(_GRID[np.argmax(worst >= _NEARLY_ALL)]))
+        low = np.floor(10 * min(0.9, float(np.interp(right / 10, _GRID, worst)))) / 10
+        roc.set(xlabel="false positive rate", ylabel="mean recall", xlim=(0, right), ylim=(low, 1.003))
+        pr.set(xlabel="recall", ylabel="mean precision", xlim=(low, 1.003), ylim=(low, 1.003))
         figure.legend(loc="outside lower center", ncols=min(4, len(arms)), fontsize=8)
     return figure
 
