@@ -73,8 +73,19 @@ def test_each_metric_of_each_run_is_that_of_the_table_in_which_drawn_groups_stan
             assert found[run, b] == pytest.approx(expected.get(metric, found[run, b]), abs=1e-7)
 
 
-def test_what_a_run_gives_hangs_neither_on_its_company_nor_on_the_number_of_threads():
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_metric_hangs_on_the_number_of_threads(metric):
     # ECE, Brier and NLL are sums of many floats: a matrix product would add them in the threads' order.
+    ranked = RankedPredictions.of(noisy(1501, 301), 0.5)
+    counts = np.random.default_rng(0).multinomial(301, np.full(301, 1 / 301), size=333)
+    found = []
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads):
+            found.append(METRICS[metric](ranked.resampled(counts)))
+    np.testing.assert_array_equal(*found)
+
+
+def test_what_a_run_gives_hangs_neither_on_its_company_nor_on_the_number_of_threads():
     a, b = noisy(701, 77, 0), noisy(701, 77, 1)
     b = made(b.scores, a.is_unsafe, groups=list(a.table["group"]))
     together, swapped, alone = SameSamples.of([a, b]), SameSamples.of([b, a]), SameSamples.of([b])

@@ -59,6 +59,7 @@ def test_the_range_holds_the_best_of_a_search_as_often_as_it_says():
     bests = values[rng.integers(0, 400, (5000, 12))].max(axis=1)
     inside = (found.low[11] <= bests) & (bests <= found.high[11])
     assert inside.mean() == pytest.approx(0.8, abs=0.025)
+    assert (bests < found.low[11]).mean() == pytest.approx(0.1, abs=0.02)
     assert bests.std() == pytest.approx(found.sd[11], rel=0.05)
 
 
