@@ -33,7 +33,10 @@ def until(holds: Callable[[], object], timeout_s: float = 20.0) -> None:
 
 
 def lives(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def started(folder: Path, program: str, grace_s: float = 15.0) -> tuple[Leashed, list[int]]:

@@ -70,9 +70,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def _train(config: TrainConfig) -> int:
     if config.trainer.devices == 1 and config.trainer.num_nodes == 1:
-        from figleaf.train.task import train
+        from figleaf.train.turn import turn
 
-        done = train(config, announce=_announce)
+        with turn(config, home() / "runs", say) as end_turn:
+            from figleaf.train.task import train
+
+            def announce(folder: Path) -> None:
+                end_turn()
+                _announce(folder)
+
+            done = train(config, announce)
         _show(
             {"run_id": done.run_id, "folder": str(done.folder), "metrics": done.metrics, "repeated": done.repeated},
             config,

@@ -1,6 +1,8 @@
 """`run.json`: which run of the tracker a run folder belongs to, and how it ended."""
 
 import json
+import socket
+import time
 import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,9 +13,11 @@ from mlflow.exceptions import MlflowException
 
 from figleaf.errors import FigleafError
 from figleaf.files import explained, write_text
+from figleaf.tracking.heartbeat import Beat
 from figleaf.tracking.store import Store
 
 TOKEN_TAG = "figleaf.token"  # noqa: S105 -- no secret: it says which run folder a run was made for
+_LOCK, _HOLDER = ".tracking.lock", ".tracking.holder"
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -69,24 +73,46 @@ class RunRecord:
         self.save(folder)
 
 
-def lock_folder(folder: Path) -> FileLock:
-    """Take the run folder for this process until the lock is released; raises `FigleafError` when another has it."""
-    lock = FileLock(folder / ".tracking.lock")
+def lock_folder(folder: Path, wait_s: float = 1.0) -> FileLock:
+    """Take the run folder for this process until the lock is released.
+
+    Raises `FigleafError` that names the process when another has it for `wait_s` seconds or more; whoever only looks
+    (`is_locked`) has it for a moment.
+    """
+    lock = FileLock(folder / _LOCK)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait_s)
         except Timeout:
-            raise FigleafError(f"{folder}: another process is writing this run; wait for it or end it first") from None
+            holder = _holder(folder)
+            raise FigleafError(f"{folder}: {holder} is writing this run; wait for it or end it first") from None
+        try:
+            write_text(folder / _HOLDER, Beat.now().to_text())
+        except BaseException:
+            lock.release()
+            raise
     return lock
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process works in the run folder."""
+    """Whether a process works in the run folder, or might: one that this user cannot open is another's affair."""
     if not folder.exists():
         return False
+    lock = FileLock(folder / _LOCK)
     try:
-        lock_folder(folder).release()
-    except FigleafError:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
         return True
+    lock.release()
     return False
+
+
+def _holder(folder: Path) -> str:
+    """Who took the folder last, in words."""
+    try:
+        beat = Beat.parse((folder / _HOLDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):  # it has just taken it, or is of an older version
+        return "another process"
+    since = time.strftime("%H:%M:%S", time.localtime(beat.time))
+    return f"process {beat.pid}{'' if beat.host == socket.gethostname() else f' on {beat.host}'} (since {since})"

@@ -68,20 +68,22 @@ class TrackedRun:
         parent_run_id: str | None = None,
         fresh: bool = False,
         exit_wait_s: float = 30.0,
+        lock: FileLock | None = None,
     ) -> Self:
         """Make a run in the tracker, or, when `folder` holds one that `store` still has, resume that one.
 
         `params` may be nested: keys are joined with dots. Those that differ from the resumed run's become tags
         `resume.<n>.<key>`, for MLflow never changes a parameter; replaced tags stay as `resume.<n>.before.<key>`.
         `fresh` starts anew and sets the folder's old journal aside. `exit_wait_s` bounds the wait for a tracker that is
-        away on leaving. Raises `FigleafError` when another process holds the folder or the tracker refuses.
+        away on leaving. `lock` is the folder's, where the caller has taken it (`lock_folder`); it is released with the
+        run. Raises `FigleafError` when another process holds the folder or the tracker refuses.
         """
         folder = folder.absolute()
         all_tags = {**tags, "figleaf.folder": str(folder), heartbeat.TAG: heartbeat.Beat.now().to_text()}
         if parent_run_id is not None:
             all_tags["mlflow.parentRunId"] = parent_run_id
         with ExitStack() as undone_on_failure:
-            lock = lock_folder(folder)
+            lock = lock or lock_folder(folder)
             undone_on_failure.callback(lock.release)
             try:
                 if fresh:

@@ -27,7 +27,7 @@ def sync(store: Store, folder: Path) -> dict[str, object]:
     record = RunRecord.load(folder)
     if record is None:
         raise FigleafError(f"{folder}: no run.json there; expected a run folder in FIGLEAF_HOME/runs")
-    lock = lock_folder(folder)
+    lock = lock_folder(folder, wait_s=0)
     try:
         if record.find(store, store.experiment_ids()) is None or record.run_id is None:
             raise FigleafError(f"{folder}: its run {record.run_id} is not in this tracker; resume it to make it anew")

@@ -1,12 +1,17 @@
 """The run folder: where one run keeps its files, and where a resume finds them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from figleaf.errors import FigleafError
 from figleaf.files import write_text
+from figleaf.tracking.record import lock_folder
 
 
 @dataclass(frozen=True)
@@ -64,3 +69,22 @@ def choose_folder(runs: Path, fingerprint: str, resume: str) -> RunFolder:
     if checkpoint.parent.name != "checkpoints":
         raise FigleafError(f"resume={resume}: expected a checkpoint inside a run folder, .../checkpoints/last.ckpt")
     return RunFolder(checkpoint.parents[1], checkpoint)
+
+
+@contextmanager
+def take_folder(runs: Path, fingerprint: str, resume: str, rank: int) -> Iterator[tuple[RunFolder, FileLock | None]]:
+    """`choose_folder`, and the lock that keeps every other process out of it while this one has something to do there.
+
+    None stands for the lock where a finished run is only read, and on ranks above 0, for which rank 0 takes it. Raises
+    `FigleafError` that names the process when another has the folder.
+    """
+    folder = choose_folder(runs, fingerprint, resume)
+    if rank > 0 or folder.result is not None:
+        yield folder, None
+        return
+    lock = lock_folder(folder.path)
+    try:
+        # Until now another process may have gone on with the run, or even finished it.
+        yield folder if resume == "never" else choose_folder(runs, fingerprint, resume), lock
+    finally:
+        lock.release(force=True)
