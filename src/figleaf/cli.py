@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from figleaf import __version__
-from figleaf.errors import FigleafError
+from figleaf.errors import FigleafError, printable
 
 EXAMPLES = """\
 examples:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(module.main(arguments[1:]))
     except FigleafError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", "\n".join(printable(line) for line in str(error).split("\n")), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return _stopped()

@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake or a machine's trouble, not for a bug of ours."""
+"""The one exception that stands for a user's mistake or a machine's trouble, not for a bug of ours; and its text."""
 
 
 class FigleafError(Exception):
@@ -6,3 +6,8 @@ class FigleafError(Exception):
 
     The command line prints it without a traceback and exits with 2.
     """
+
+
+def printable(text: str) -> str:
+    """The text on one line, its control characters escaped: a file's name must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

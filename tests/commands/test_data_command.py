@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_examples_of_the_help_are_commands_that_can_be_given(name: str | None) -
         (["index", "x", "--seed", "-1"], "argument --seed: -1: expected 0 or more"),
         (["check", "data=digits", "--workers", "0"], "argument --workers: 0: expected 1 or more"),
         (["cut", "data=digits"], "--out"),
+        (["index", "--unsafe", "porn", "my_images"], "FOLDER is missing; it stands before --unsafe"),
     ],
 )
 def test_option_out_of_range_is_named(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +49,37 @@ def test_option_out_of_range_is_named(arguments: list[str], told: str, capsys: p
         main(["data", *arguments])
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["index", "FOLDER/pictures"], "--unsafe and their names"),
+        (["index", "FOLDER/pictures", "--out", "FOLDER"], "a folder; name a file in it"),
+        (["index", "FOLDER/pictures", "--out", "FOLDER/list.txt"], "ends in .csv or .parquet"),
+        (["index", "FOLDER/pictures", "--unsafe", "--group", "("], "group pattern '(': no regular expression"),
+        (["check", "FOLDER/m.csv", "FOLDER/n.csv"], "n.csv: a second manifest beside"),
+        (["check", "FOLDER/m.csv", "data=scenes"], "m.csv: a manifest beside data.source=scenes"),
+        (["check", "FOLDER"], "a folder, not a file"),
+        (["check", "data.unsafe=[" + "a," * 200 + "b]"], "data.manifest=null"),
+        (["cut", "FOLDER/m.csv", "--out", "FOLDER/c.csv", "--target", ""], "split '': call it 'calib'"),
+        (["cut", "FOLDER/m.csv", "--out", "FOLDER/c.csv", "--target", "valid"], "split 'valid': call it 'val'"),
+    ],
+)
+def test_what_cannot_be_meant_is_named(
+    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "pictures" / name / "a.png").write_bytes(b"")
+    for name in ("m.csv", "n.csv"):
+        (tmp_path / name).write_text("path,label,split\na.jpg,sfw,train\nb.jpg,nsfw,train\n")
+    assert main(["data", *(text.replace("FOLDER", str(tmp_path)) for text in arguments)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_control_characters_of_a_file_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "\x1b[31mred\n.csv"]) == 2
+    assert capsys.readouterr().err == (
+        "error: manifest \\x1b[31mred\n.csv: no such file; make one with `figleaf data index FOLDER`\n"
+    )

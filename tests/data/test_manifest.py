@@ -166,6 +166,12 @@ def test_files_that_are_no_manifest_are_named(tmp_path: Path) -> None:
             load_manifest(tmp_path / name)
 
 
+def test_a_root_that_is_not_there_is_named_and_not_the_pictures(tmp_path: Path) -> None:
+    save_manifest(manifest(tmp_path), tmp_path / "m.csv")
+    with pytest.raises(FigleafError, match=r"data\.root=.*gone: no such folder"):
+        load_manifest(tmp_path / "m.csv", root=tmp_path / "gone")
+
+
 def test_a_note_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     save_manifest(manifest(tmp_path), tmp_path / "m.csv")
     (tmp_path / "m.csv.json").write_text('{"clases": ["a"]}')

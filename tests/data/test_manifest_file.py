@@ -53,6 +53,8 @@ def test_what_is_not_there_or_no_file_is_named_and_not_waited_for(tmp_path: Path
     for name, told in [("gone.csv", "no such file; make one"), ("pipe.csv", "not a regular file")]:
         with pytest.raises(FigleafError, match=told):
             manifest_file(tmp_path / name)
+    with pytest.raises(FigleafError, match=r"xxx.*: cannot be read: File name too long"):
+        manifest_file("x" * 300)
     with pytest.raises(FigleafError, match=r"data\.manifest=null: .* `figleaf data index FOLDER` makes one"):
         manifest_file(None)
 

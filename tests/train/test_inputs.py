@@ -42,14 +42,21 @@ def inputs(train_labels: str, val_labels: str, unsafe: str = "n", unreadable: tu
     ],
 )
 def test_split_without_both_sides_is_told_of(given: Inputs, told: list[str]) -> None:
-    found = given.one_sided()
+    found = given.warnings()
     assert len(found) == len(told)
     assert all(line.startswith(start) and "\n" not in line for line, start in zip(found, told, strict=True))
 
 
+def test_split_that_no_run_reads_is_told_of() -> None:
+    given = inputs("nsns", "ns")
+    table = given.manifest.table.assign(split=["train", "train", "trian", "trian", "val", "val"])
+    (told,) = Inputs(given.manifest.with_table(table), given.pictures, given.larger).warnings()
+    assert told.startswith("no run reads the split trian, only train, val, test, calib")
+
+
 def test_split_that_is_not_there_is_an_error_of_its_own() -> None:
     with pytest.raises(FigleafError, match="there is no split 'val'"):
-        inputs("ns", "").one_sided()
+        inputs("ns", "").warnings()
 
 
 def test_run_whose_val_holds_one_class_says_so_and_is_tagged(

@@ -63,7 +63,10 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Index, check, cache or cut."""
-    options = _parser().parse_args(arguments)
+    known = _parser()
+    options = known.parse_args(arguments)
+    if options.action == "index" and options.folder is None:
+        known.error("FOLDER is missing; it stands before --unsafe, which takes all names behind it")
     from figleaf.data import commands
 
     if options.action == "index":
@@ -111,21 +114,36 @@ def main(arguments: Sequence[str]) -> int:
     )
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # a list of many classes is longer than any file's name
+        return False
+
+
 def _parser() -> argparse.ArgumentParser:
     known = parser("data", "From a folder of pictures to a checked manifest.", EPILOG)
     actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut")
 
-    def action(name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    def action(name: str, summary: str, epilog: str, usage: str | None = None) -> argparse.ArgumentParser:
         return actions.add_parser(
             name,
             help=summary,
             description=f"{summary.capitalize()}.",
             epilog=epilog,
+            usage=usage,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
-    index = action("index", "write the manifest of a folder of class folders", INDEX)
-    index.add_argument("folder", type=Path, metavar="FOLDER", help="the folder that holds the pictures")
+    index = action(
+        "index",
+        "write the manifest of a folder of class folders",
+        INDEX,
+        "figleaf data index FOLDER [--unsafe [CLASS ...]] [--out FILE] [--group REGEX] [--val FRACTION]\n"
+        "                          [--test FRACTION] [--seed INT] [--name NAME]",
+    )
+    # Not required here, for a better word when --unsafe has taken it.
+    index.add_argument("folder", type=Path, metavar="FOLDER", nargs="?", help="the folder that holds the pictures")
     index.add_argument(
         "--out",
         type=Path,
@@ -226,12 +244,16 @@ def positive_number(text: str) -> int:
 
 def _samples(given: Sequence[str]) -> CheckConfig:
     """The configuration of a manifest path or of overrides; no calib split is cut unless asked for."""
-    files = [text for text in given if "=" not in text or Path(text).exists()]
+    files = [text for text in given if "=" not in text or _is_file(text)]
     overrides = [text for text in given if text not in files]
     if not given:
         raise FigleafError("no samples given: pass a manifest file or an override such as data=scenes")
+    if len(files) > 1:
+        raise FigleafError(f"{files[1]}: a second manifest beside {files[0]}; pass one at a time")
     if not any(text.startswith("data.calib_fraction=") for text in overrides):
         overrides.append("data.calib_fraction=0")
     config: CheckConfig = compose("check", overrides)
+    if files and config.data.source != "manifest":
+        raise FigleafError(f"{files[0]}: a manifest beside data.source={config.data.source}; pass one or the other")
     # Set here and not by an override, whose grammar gives quotes, commas and brackets in a path a meaning.
-    return replace(config, data=replace(config.data, manifest=files[-1])) if files else config
+    return replace(config, data=replace(config.data, manifest=files[0])) if files else config

@@ -1,5 +1,7 @@
 """`figleaf evaluate`: predictions and metrics of a run or an exported file, on any manifest."""
 
+import errno
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -67,6 +69,14 @@ def _place(given: str | None) -> Path:
             _try_writing(folder)
         return folder
     out = Path(given).expanduser()
+    try:
+        given.encode()
+        os.lstat(out)
+    except UnicodeEncodeError as error:
+        raise FigleafError(f"out={given}: a name that is no UTF-8; name another file") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise FigleafError(f"out={given}: {error.strerror}; name another file") from error
     if out.is_dir():
         raise FigleafError(f"out={given}: a folder; name a file in it, such as out={out / 'predictions.parquet'}")
     if out.suffix != ".parquet":

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     import json
 
     from figleaf.commands.run_names import named_run
-    from figleaf.export.bundle import export_bundle
+    from figleaf.export.bundle import export_bundle, require_place
     from figleaf.export.facts import ModelFacts
     from figleaf.vgg.weights import load
 
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
         git_dirty=run.tags.get("figleaf.git_dirty") == "true",
         licence=config.licence,
     )
-    out = Path(config.out or Path("export") / re.sub(r"[^\w.-]+", "-", run.name)).absolute()
+    out = Path(config.out or Path("export") / re.sub(r"[^\w.-]+", "-", run.name)).expanduser().absolute()
+    require_place(out, config.format)
     pictures = _pictures(config, from_dict(settings["data"], DataConfig))
     report = export_bundle(
         net, out=out, formats=config.format, facts=facts, pictures=pictures, tolerance=config.tolerance
@@ -72,13 +73,21 @@ def _pictures(config: ExportConfig, data: DataConfig) -> list[Path]:
     """Files to compare on: those of `images`, or an even choice of the run's test split."""
     if config.images is not None:
         folder = Path(config.images).expanduser()
+        if not folder.is_dir():
+            raise FigleafError(f"images={config.images}: no such folder; name one that holds pictures")
         found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         if not found:
             raise FigleafError(f"images={folder}: no pictures there ({', '.join(sorted(SUFFIXES))})")
     else:
         from figleaf.train.inputs import read_manifest
 
-        manifest = read_manifest(data, home())
+        try:
+            manifest = read_manifest(data, home())
+        except FigleafError as error:
+            raise FigleafError(
+                f"the run's own pictures, to compare on, cannot be found: {error}; start from the folder that the run "
+                "started from, or pass images=FOLDER to compare on others"
+            ) from error
         found = manifest.select("test" if "test" in manifest.splits else "val").paths
     chosen = np.unique(np.linspace(0, len(found) - 1, min(config.parity_images, len(found))).astype(int))
     return [found[index] for index in chosen]

@@ -22,6 +22,12 @@ class OpenedScorer:
 def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
     """The scorer of a .onnx or .safetensors file, or of the run that `reference` names in the tracker."""
     path = Path(reference).expanduser()
+    if not reference:
+        raise FigleafError("run=: expected a run or a file; `figleaf --help` says how runs are named")
+    if path.is_dir():
+        inside = path / "model.onnx"
+        hint = f"did you mean run={inside}?" if inside.is_file() else "expected a run, or a .onnx or .safetensors file"
+        raise FigleafError(f"run={reference}: a folder; {hint}")
     if path.suffix == ".onnx":
         from figleaf.export.onnx_scorer import OnnxScorer
 

@@ -28,7 +28,7 @@ from figleaf.data.index import index_folder
 from figleaf.data.label_check import LabelDrift, LabelRule, label_drift, load_masks
 from figleaf.data.manifest import Manifest, sample_path, save_manifest
 from figleaf.data.view import Geometry
-from figleaf.errors import FigleafError
+from figleaf.errors import FigleafError, printable
 
 _SHOWN = 20  # lines of each kind of finding; the JSON holds all
 _MEMBERS_SHOWN = 4  # of a set of duplicates
@@ -101,12 +101,11 @@ def cut(manifest: Manifest, out: Path, *, source: str, target: str, fraction: fl
     return _saved(splits.cut(manifest, source=source, target=target, fraction=fraction, seed=seed), _new_file(out))
 
 
-def printable(text: str) -> str:
-    """The text on one line, its control characters escaped: a file's name must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def _new_file(path: Path) -> Path:
+    if path.is_dir():
+        raise FigleafError(f"{path}: a folder; name a file in it, such as {path / 'manifest.csv'}")
+    if path.suffix not in (".csv", ".parquet"):
+        raise FigleafError(f"{path}: a manifest is CSV or Parquet; name a file that ends in .csv or .parquet")
     if path.exists():
         raise FigleafError(f"{path} exists and may have been edited: write elsewhere, or remove it first")
     return path

@@ -138,13 +138,13 @@ def _groups(images: list[Path], pattern: str) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise FigleafError(f"group_pattern={pattern!r}: no regular expression: {error}") from error
+        raise FigleafError(f"group pattern {pattern!r}: no regular expression: {error}") from error
     if not expression.groups:
-        raise FigleafError(f"group_pattern={pattern!r}: put brackets around the part of the name that is the group")
+        raise FigleafError(f"group pattern {pattern!r}: put brackets around the part of the name that is the group")
     matches = [expression.search(sample_id(Path(image.name))) for image in images]
     if missing := [image.name for image, match in zip(images, matches, strict=True) if not (match and match[1])]:
         raise FigleafError(
-            f"group_pattern={pattern!r} finds no group in {len(missing):,} file names, such as {missing[0]!r}: "
+            f"group pattern {pattern!r} finds no group in {len(missing):,} file names, such as {missing[0]!r}: "
             "every image needs one, or it could be on both sides of a split"
         )
     return [match[1] for match in matches if match]

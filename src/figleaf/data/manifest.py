@@ -139,6 +139,8 @@ def load_manifest(
         raise FigleafError(f"manifest {path}: cannot be read as UTF-8 ({error}): save it as UTF-8") from error
     except (ValueError, OSError) as error:  # the parsers of pandas and pyarrow raise kinds of ValueError
         raise FigleafError(f"manifest {path}: cannot be read: {' '.join(str(error).split())}") from error
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise FigleafError(f"data.root={root}: no such folder; the manifest's paths start from it")
     said = _read_sidecar(path)
     folder = path.absolute().parent
     try:
@@ -240,7 +242,10 @@ def _resolve_unsafe(classes: tuple[str, ...], unsafe: Sequence[str] | None) -> t
     if unsafe is None:
         found = tuple(name for name in classes if name.lower() in UNSAFE_NAMES)
         if not found:
-            raise FigleafError(f"which of the classes {list(classes)} are unsafe? pass data.unsafe=[...] ([] for none)")
+            raise FigleafError(
+                f"which of the classes {list(classes)} are unsafe? pass data.unsafe=[...] ([] for none), or to "
+                "`figleaf data index` --unsafe and their names (no name for none)"
+            )
         return found
     if unknown := sorted(set(unsafe) - set(classes)):
         raise FigleafError(f"data.unsafe={list(unsafe)}: {unknown[0]!r} is not among the classes {list(classes)}")

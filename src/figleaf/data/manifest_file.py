@@ -31,12 +31,16 @@ def manifest_file(path: Path | str | None) -> Path:
             "data.manifest=null: pass data=manifest data.manifest=PATH; `figleaf data index FOLDER` makes one"
         )
     path = Path(path).expanduser()
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FigleafError(f"manifest {path}: no such file; make one with `figleaf data index FOLDER`") from error
+    except OSError as error:
+        raise FigleafError(f"manifest {path}: cannot be read: {error.strerror}") from error
     if path.is_dir():
         inside = path / "manifest.csv"
         hint = f"did you mean {inside}?" if inside.is_file() else f"`figleaf data index {path}` makes {inside}"
         raise FigleafError(f"manifest {path}: a folder, not a file; {hint}")
-    if not path.exists():
-        raise FigleafError(f"manifest {path}: no such file; make one with `figleaf data index FOLDER`")
     if not path.is_file():
         raise FigleafError(f"manifest {path}: not a regular file; write the table to one")
     if fault := _fault(path):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.data.manifest import Manifest
+from figleaf.data.manifest import SPLITS, Manifest, standard_split
 from figleaf.errors import FigleafError
 
 
@@ -11,10 +11,12 @@ def cut(manifest: Manifest, *, source: str = "train", target: str = "calib", fra
     """Move about `fraction` of the samples of `source` to the new split `target`: whole groups, classes in proportion.
 
     At least one group moves and one stays. The choice depends on the samples of `source` and the seed alone. Raises
-    `FigleafError` when `target` exists and when `source` has a single group.
+    `FigleafError` when `target` exists or is no name for a split, and when `source` has a single group.
     """
     if not 0 < fraction < 1:
         raise FigleafError(f"fraction={fraction}: expected 0 < x < 1")
+    if standard_split(target) not in (None, target) or not target:
+        raise FigleafError(f"split {target!r}: call it {standard_split(target) or SPLITS[-1]!r}")
     if target in manifest.splits:
         raise FigleafError(f"split {target!r} is already there: cut another one, or take it out of the manifest first")
     available = manifest.select(source)

@@ -53,11 +53,7 @@ def export_bundle(
     Raises `FigleafError` for an unknown format, pictures none of which can be read, and a file whose logits differ
     from the network's by more than `tolerance`: then no file in `out` is touched.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise FigleafError(f"format={list(formats)}: expected one or more of {', '.join(FORMATS)}")
-    if out.exists() and not out.is_dir():
-        raise FigleafError(f"out={out}: a file, not a folder; name another one")
+    require_place(out, formats)
     reference = TorchScorer(net, facts.classes, facts.unsafe)
     compared_on = read_pictures(pictures, net.input_size)
     record = facts.record(net)
@@ -86,6 +82,14 @@ def export_bundle(
         finally:
             shutil.rmtree(staging)
     return {"out": str(out), "files": hashes, "unreadable": compared_on.unreadable, **report}
+
+
+def require_place(out: Path, formats: Sequence[str]) -> None:
+    """Refuse a format that is not known and an `out` that is no folder, before there is any work to lose."""
+    if not formats or any(name not in FORMATS for name in formats):
+        raise FigleafError(f"format={list(formats)}: expected one or more of {', '.join(FORMATS)}")
+    if out.exists() and not out.is_dir():
+        raise FigleafError(f"out={out}: a file, not a folder; name another one")
 
 
 def _require_parity(file: str, found: Parity, tolerance: float) -> None:

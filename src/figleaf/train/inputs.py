@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from figleaf.config import AugmentConfig, DataConfig
 from figleaf.data.augment import Augmentation, build_augmentation
 from figleaf.data.cache import DecodedImages, data_hash, decode_cached
-from figleaf.data.manifest import Manifest, load_manifest
+from figleaf.data.manifest import SPLITS, Manifest, load_manifest
 from figleaf.data.manifest_file import manifest_file
 from figleaf.data.pca_color import ColorBasis
 from figleaf.data.sources import digits_manifest, scenes_manifest
@@ -70,8 +70,8 @@ class Inputs:
             )
         return rows
 
-    def one_sided(self) -> list[str]:
-        """A line for train and for val when it holds a single class, or nothing safe or nothing unsafe.
+    def warnings(self) -> list[str]:
+        """A line for train or val with one class, nothing safe or nothing unsafe, and one for splits that no run reads.
 
         Such a run can be wanted, so this is no error. Raises `FigleafError` as `rows` does.
         """
@@ -91,6 +91,11 @@ class Inputs:
             if len(present) == 1 or (has_unsafe and len(unsafe) == 1):
                 lacks = f" and nothing {'safe' if True in unsafe else 'unsafe'}" if has_unsafe else ""
                 found.append(f"{split} holds only {', '.join(present)} (samples: {len(rows)}){lacks}: {effect}")
+        if unread := [split for split in self.manifest.splits if split not in SPLITS]:
+            found.append(
+                f"no run reads the split {', '.join(unread)}, only {', '.join(SPLITS)}; if it is no slip, "
+                f"`figleaf evaluate split={unread[0]}` measures on it"
+            )
         return found
 
     def augmentation(self, settings: AugmentConfig, size: int, seed: int) -> Augmentation:

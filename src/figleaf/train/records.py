@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
 from figleaf.config import TrainConfig, home, to_dict, to_yaml, weights_sha256
 from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_figure
@@ -99,9 +98,9 @@ class TrackedRecorder(Recorder):
 
 @contextmanager
 def open_recorder(
-    config: TrainConfig, folder: RunFolder, inputs: Inputs, fingerprint: str, rank: int, lock: FileLock | None
+    config: TrainConfig, folder: RunFolder, inputs: Inputs, fingerprint: str, rank: int
 ) -> Iterator[Recorder]:
-    """The recorder of this rank; the run's status is truthful once it is left. `lock`: see `take_folder`."""
+    """The recorder of this rank; the run's status is truthful once it is left."""
     if rank > 0:
         yield Recorder()
         return
@@ -117,8 +116,8 @@ def open_recorder(
         "figleaf.git_commit": git["commit"],
         "figleaf.git_dirty": str(git["dirty"]).lower(),
     }
-    if one_sided := inputs.one_sided():
-        tags["figleaf.warnings"] = "\n".join(one_sided)
+    if warnings := inputs.warnings():
+        tags["figleaf.warnings"] = "\n".join(warnings)
     tracked = TrackedRun.start(
         open_store(config.tracking.uri, home()),
         experiment=config.tracking.experiment,
@@ -128,7 +127,6 @@ def open_recorder(
         tags=tags,
         parent_run_id=config.parent_run_id,
         exit_wait_s=config.tracking.delivery_seconds,
-        lock=lock,
     )
     with tracked as run:
         run.log_artifact(write_text(folder.path / "config.yaml", to_yaml(config)))
