@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from figleaf.config import TrainConfig, home, to_dict, to_yaml, weights_sha256
 from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_figure
@@ -98,9 +99,9 @@ class TrackedRecorder(Recorder):
 
 @contextmanager
 def open_recorder(
-    config: TrainConfig, folder: RunFolder, inputs: Inputs, fingerprint: str, rank: int
+    config: TrainConfig, folder: RunFolder, inputs: Inputs, fingerprint: str, rank: int, lock: FileLock | None
 ) -> Iterator[Recorder]:
-    """The recorder of this rank; the run's status is truthful once it is left."""
+    """The recorder of this rank; the run's status is truthful once it is left. `lock`: see `take_folder`."""
     if rank > 0:
         yield Recorder()
         return
@@ -127,6 +128,7 @@ def open_recorder(
         tags=tags,
         parent_run_id=config.parent_run_id,
         exit_wait_s=config.tracking.delivery_seconds,
+        lock=lock,
     )
     with tracked as run:
         run.log_artifact(write_text(folder.path / "config.yaml", to_yaml(config)))

@@ -14,7 +14,7 @@ from figleaf.errors import FigleafError
 from figleaf.tracking.run import has_finished
 from figleaf.train.build import keep_best, make_module, make_plan, plateau
 from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
-from figleaf.train.folder import RunFolder, choose_folder
+from figleaf.train.folder import RunFolder, take_folder
 from figleaf.train.inputs import Inputs, load_inputs
 from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, fit_metrics, predict_splits
 from figleaf.train.ranks import process_group, require_equal_fingerprints, share
@@ -49,20 +49,21 @@ def train(config: TrainConfig, announce: Callable[[Path], None] = lambda folder:
                 print(f"warning: {warning}", file=sys.stderr)
         print_ = fingerprint(config, inputs.data_hash)
         require_equal_fingerprints(print_, world_size)
-        folder = share(choose_folder(home() / "runs", print_, config.resume), rank, world_size)
-        announce(folder.path)
-        finished = share(folder.result, rank, world_size)
-        repeated = finished is not None
-        if finished is None:
-            with open_recorder(config, folder, inputs, print_, rank) as recorder:
-                found = _run(config, folder, inputs, recorder, rank, world_size)
-                finished = {"run_id": recorder.run_id, "metrics": found, "fingerprint": print_}
-                if rank == 0:
-                    folder.write_result(finished)
-        elif rank == 0 and not has_finished(folder.path):
-            # Killed between writing the result and telling the tracker: opening and leaving the run tells it.
-            with open_recorder(config, folder, inputs, print_, rank):
-                pass
+        with take_folder(home() / "runs", print_, config.resume, rank) as (chosen, lock):
+            folder = share(chosen, rank, world_size)
+            announce(folder.path)
+            finished = share(folder.result, rank, world_size)
+            repeated = finished is not None
+            if finished is None:
+                with open_recorder(config, folder, inputs, print_, rank, lock) as recorder:
+                    found = _run(config, folder, inputs, recorder, rank, world_size)
+                    finished = {"run_id": recorder.run_id, "metrics": found, "fingerprint": print_}
+                    if rank == 0:
+                        folder.write_result(finished)
+            elif rank == 0 and not has_finished(folder.path):
+                # Killed between writing the result and telling the tracker: opening and leaving the run tells it.
+                with open_recorder(config, folder, inputs, print_, rank, lock):
+                    pass
         return TrainResult(finished["run_id"], folder.path, finished["metrics"], repeated)
 
 
