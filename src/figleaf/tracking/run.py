@@ -32,6 +32,7 @@ from figleaf.tracking.store import Store, first_line
 _LONGEST_WAIT_WHEN_KILLED_S = 10.0
 _ERROR_TAIL_ROWS = 20
 _ERROR_TAG = "figleaf.error"
+_ENDING_TAGS = (_ERROR_TAG, "figleaf.pruned")  # how a run ended, untrue again once it is resumed
 
 _log = logging.getLogger(__name__)
 
@@ -187,8 +188,8 @@ class TrackedRun:
         self._record.told = False
         self._record.save(self.folder)
         self._store.client.update_run(self.run_id, status="RUNNING")
-        if _ERROR_TAG in run.data.tags:
-            self._store.client.delete_tag(self.run_id, _ERROR_TAG)
+        for tag in run.data.tags.keys() & _ENDING_TAGS:
+            self._store.client.delete_tag(self.run_id, tag)
         prefix, known = f"resume.{self._record.resumes}.", run.data.params
         replaced = {
             k: run.data.tags[k] for k in tags if k != heartbeat.TAG and run.data.tags.get(k, tags[k]) != tags[k]

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -41,6 +42,7 @@ class Trial:
         self._ranks, self._reports = ranks, reports
         self._told: dict[str, Any] = {}
         self._stopping_since: float | None = None
+        self._deaf = False  # nothing more will be told
 
     @property
     def alive(self) -> bool:
@@ -69,6 +71,31 @@ class Trial:
         self._listen()
         result: Mapping[str, Any] | None = self._told.get("result")
         return result
+
+    @property
+    def sources(self) -> list[Connection | int]:
+        """What `multiprocessing.connection.wait` can wait for: rank 0's news and the end of each rank."""
+        news: list[Connection | int] = [] if self._deaf else [self._reports]
+        return [*news, *(rank.sentinel for rank in self._ranks if rank.is_alive())]
+
+    @property
+    def was_pruned(self) -> bool:
+        """Whether the training was given up because an answer said so; its exit code is 0."""
+        self._listen()
+        return bool(self._told.get("pruned"))
+
+    @property
+    def question(self) -> tuple[int, Mapping[str, float]] | None:
+        """How many epochs are done and what the last one's validation found, while rank 0 waits for an `answer`."""
+        self._listen()
+        question: tuple[int, Mapping[str, float]] | None = self._told.get("question")
+        return question
+
+    def answer(self, *, prune: bool) -> None:
+        """Answer the `question`: whether to give the training up."""
+        del self._told["question"]
+        with suppress(OSError):  # it has ended meanwhile
+            self._reports.send(prune)
 
     @property
     def error(self) -> str:
@@ -104,7 +131,7 @@ class Trial:
             while self._reports.poll():
                 self._told.update(self._reports.recv())
         except (EOFError, OSError):
-            pass  # the ranks are gone; what they told is here
+            self._deaf = True  # the ranks are gone; what they told is here
 
 
 def start_trial(
@@ -113,10 +140,13 @@ def start_trial(
     threads: int | None = None,
     log: Path | None = None,
     context: ForkServerContext | None = None,
+    tags: Mapping[str, str] | None = None,
+    asks: bool = False,
 ) -> Trial:
     """Start every rank of a run on this machine. `threads` is each rank's number of torch threads.
 
-    With `log`, all that the ranks print goes there; without it rank 0 prints here and the others nowhere.
+    With `log`, all that the ranks print goes there; without it rank 0 prints here and the others nowhere. `tags` go to
+    the tracker. With `asks`, the training stands still after every epoch until its `question` has its `answer`.
     """
     values = dict(config) if isinstance(config, Mapping) else to_dict(config)
     world_size = values["trainer"]["devices"]
@@ -133,7 +163,7 @@ def start_trial(
             log.parent.mkdir(parents=True, exist_ok=True)
             log.touch()
     context = context or warm_context()
-    reports, told = context.Pipe(duplex=False)
+    reports, told = context.Pipe()
     shared = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     ranks = []
     for rank in range(world_size):
@@ -142,7 +172,7 @@ def start_trial(
         environment = {**os.environ, **(shared | place if world_size > 1 else {})}
         process = context.Process(
             target=_run_rank,
-            args=(values, Path.cwd(), environment, log, told if rank == 0 else None),
+            args=(values, Path.cwd(), environment, log, told if rank == 0 else None, tags, asks),
             name=f"rank {rank}",
         )
         process.start()
@@ -152,7 +182,13 @@ def start_trial(
 
 
 def _run_rank(
-    values: dict[str, Any], folder: Path, environment: dict[str, str], log: Path | None, told: Connection | None
+    values: dict[str, Any],
+    folder: Path,
+    environment: dict[str, str],
+    log: Path | None,
+    told: Connection | None,
+    tags: Mapping[str, str] | None,
+    asks: bool,
 ) -> None:
     """One rank, in its own process."""
     if WARM not in sys.modules:
@@ -170,14 +206,28 @@ def _run_rank(
         os.dup2(target, 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
+    from figleaf.train.pruning import Pruned
     from figleaf.train.task import train
 
     def tell(**news: Any) -> None:
         if told is not None:
             told.send(news)
 
+    def ask(epochs: int, validation: Mapping[str, float]) -> bool:
+        assert told is not None, "only rank 0 asks"
+        tell(question=(epochs, validation))
+        try:
+            return bool(told.recv())
+        except (EOFError, OSError):  # the driver is gone, and in a moment so will be this process
+            raise SystemExit(128 + signal.SIGTERM) from None
+
     try:
-        result = train(from_dict(values, TrainConfig), announce=lambda folder: tell(folder=str(folder)))
+        result = train(
+            from_dict(values, TrainConfig),
+            announce=lambda folder: tell(folder=str(folder)),
+            tags=tags,
+            ask=ask if asks else None,
+        )
         tell(
             result={
                 "run_id": result.run_id,
@@ -186,6 +236,8 @@ def _run_rank(
                 "repeated": result.repeated,
             }
         )
+    except Pruned:
+        tell(pruned=True)
     except FigleafError as error:
         tell(error=str(error))
         print(f"error: {error}", file=sys.stderr, flush=True)

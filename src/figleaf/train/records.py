@@ -22,6 +22,7 @@ from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import open_store
 from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs
+from figleaf.train.pruning import PRUNED_TAG, Pruned
 
 
 class Recorder:
@@ -99,14 +100,24 @@ class TrackedRecorder(Recorder):
 
 @contextmanager
 def open_recorder(
-    config: TrainConfig, folder: RunFolder, inputs: Inputs, fingerprint: str, rank: int, lock: FileLock | None
+    config: TrainConfig,
+    folder: RunFolder,
+    inputs: Inputs,
+    fingerprint: str,
+    rank: int,
+    lock: FileLock | None,
+    more_tags: Mapping[str, str] | None = None,
 ) -> Iterator[Recorder]:
-    """The recorder of this rank; the run's status is truthful once it is left. `lock`: see `take_folder`."""
+    """The recorder of this rank; the run's status is truthful once it is left, and a tag says if it was given up.
+
+    `lock`: see `take_folder`.
+    """
     if rank > 0:
         yield Recorder()
         return
     git = git_state()
     tags = {
+        **(more_tags or {}),
         "figleaf.study": config.study or "",
         "figleaf.arm": config.arm or "",
         "figleaf.seed": str(config.seed),
@@ -137,7 +148,11 @@ def open_recorder(
         run.log_artifact(write_text(folder.path / "hardware.json", json.dumps(hardware(), indent=2) + "\n"))
         if git["diff"]:
             run.log_artifact(write_text(folder.path / "git.diff", git["diff"]))
-        yield TrackedRecorder(run, folder, run_name(config))
+        try:
+            yield TrackedRecorder(run, folder, run_name(config))
+        except Pruned:
+            run.set_tag(PRUNED_TAG, "true")
+            raise
 
 
 def run_name(config: TrainConfig) -> str:

@@ -1,7 +1,7 @@
 """The training task: from a configuration to a finished, tracked run."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, 
 from figleaf.train.folder import RunFolder, take_folder
 from figleaf.train.inputs import Inputs, load_inputs
 from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, fit_metrics, predict_splits
+from figleaf.train.pruning import Ask, Pruning
 from figleaf.train.ranks import process_group, require_equal_fingerprints, share
 from figleaf.train.records import Recorder, open_recorder
 from figleaf.train.trainer import make_trainer
@@ -33,11 +34,19 @@ class TrainResult:
     repeated: bool = False
 
 
-def train(config: TrainConfig, announce: Callable[[Path], None] = lambda folder: None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    announce: Callable[[Path], None] = lambda folder: None,
+    *,
+    tags: Mapping[str, str] | None = None,
+    ask: Ask | None = None,
+) -> TrainResult:
     """Train, measure and track one run; on ranks above 0 the result is the same and nothing is written.
 
-    `announce` is told the run folder as soon as it is known. Goes on where an interrupted run of the same configuration
-    and data stopped. Raises `FigleafError` for what the user can mend; any other exception leaves a run marked FAILED.
+    `announce` is told the run folder as soon as it is known. `tags` go to the tracker, too. `ask` may give the training
+    up after an epoch; rank 0's is called, but every rank or none has to be given one. Goes on where an interrupted run
+    of the same configuration and data stopped. Raises `FigleafError` for what the user can mend and `Pruned` when the
+    training was given up; any other exception leaves a run marked FAILED.
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -48,6 +57,8 @@ def train(config: TrainConfig, announce: Callable[[Path], None] = lambda folder:
             for warning in warnings:
                 print(f"warning: {warning}", file=sys.stderr)
         print_ = fingerprint(config, inputs.data_hash)
+        if world_size > 1:
+            print(f"rank {rank} of {world_size}: fingerprint {print_}", file=sys.stderr, flush=True)
         require_equal_fingerprints(print_, world_size)
         with take_folder(home() / "runs", print_, config.resume, rank) as (chosen, lock):
             folder = share(chosen, rank, world_size)
@@ -55,20 +66,26 @@ def train(config: TrainConfig, announce: Callable[[Path], None] = lambda folder:
             finished = share(folder.result, rank, world_size)
             repeated = finished is not None
             if finished is None:
-                with open_recorder(config, folder, inputs, print_, rank, lock) as recorder:
-                    found = _run(config, folder, inputs, recorder, rank, world_size)
+                with open_recorder(config, folder, inputs, print_, rank, lock, tags) as recorder:
+                    found = _run(config, folder, inputs, recorder, rank, world_size, ask)
                     finished = {"run_id": recorder.run_id, "metrics": found, "fingerprint": print_}
                     if rank == 0:
                         folder.write_result(finished)
             elif rank == 0 and not has_finished(folder.path):
                 # Killed between writing the result and telling the tracker: opening and leaving the run tells it.
-                with open_recorder(config, folder, inputs, print_, rank, lock):
+                with open_recorder(config, folder, inputs, print_, rank, lock, tags):
                     pass
         return TrainResult(finished["run_id"], folder.path, finished["metrics"], repeated)
 
 
 def _run(
-    config: TrainConfig, folder: RunFolder, inputs: Inputs, recorder: Recorder, rank: int, world_size: int
+    config: TrainConfig,
+    folder: RunFolder,
+    inputs: Inputs,
+    recorder: Recorder,
+    rank: int,
+    world_size: int,
+    ask: Ask | None,
 ) -> dict[str, float]:
     """Fit, then measure the best weights."""
     checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint else None
@@ -86,7 +103,8 @@ def _run(
         durable = DurableCheckpoint(
             folder.last, seconds=config.trainer.checkpoint_seconds, offset=recorder.offset, commit=recorder.commit
         )
-        trainer = make_trainer(config, plan, [WeightAverage(), clock, best, durable])
+        pruning = [Pruning(ask)] if ask is not None else []
+        trainer = make_trainer(config, plan, [WeightAverage(), clock, best, durable, *pruning])
         pixels, labels, val = inputs.pictures.pixels, inputs.manifest.labels, inputs.rows("val")
         augmentation = inputs.augmentation(config.augment, config.model.input_size, config.seed)
         samples = TrainingSamples(inputs.larger.pixels, labels, rows, augmentation, config.seed)
