@@ -132,6 +132,16 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class MethodConfig:
+    """How a network is asked about a picture; see `figleaf.evaluate.method.Method`, which checks the values."""
+
+    method: str = "single"  # single | dense | multi_crop | dense_multi_crop
+    scales: list[float] = field(default_factory=lambda: [1.0])  # factors of the input size, or pixels from 32
+    flip: bool = False  # average with the mirror image
+    crops: int = 5  # multi_crop: a side of the grid
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One run."""
 
@@ -147,11 +157,12 @@ class TrainConfig:
     arm: str | None = None
     parent_run_id: str | None = None  # the study's run in the tracker
     resume: str = "auto"  # auto | never | path of a checkpoint
+    evaluation: MethodConfig | None = None  # train nothing: measure the finished run of this configuration so
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """A run, an exported file, and the samples to measure it on."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(MethodConfig):
+    """A run, an exported file, the samples to measure it on, and by which method."""
 
     run: str
     data: DataConfig

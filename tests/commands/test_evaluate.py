@@ -1,14 +1,19 @@
-"""`figleaf evaluate`: where the predictions go is settled before anything is computed."""
+"""`figleaf evaluate`: what each method leaves behind; where it goes is settled before anything is computed."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from figleaf.cli import main
 from figleaf.errors import printable
 from figleaf.evaluate.predictions import SAMPLE_COLUMNS, Predictions
+from figleaf.vgg.network import VGG
+from figleaf.vgg.weights import save
 
 
 @pytest.mark.parametrize(
@@ -65,3 +70,69 @@ def test_folder_is_no_model_though_it_may_hold_one(tmp_path: Path, capsys: pytes
     (tmp_path / "model.onnx").touch()
     assert f"run={tmp_path}: a folder; did you mean run={tmp_path / 'model.onnx'}?" in said(str(tmp_path))
     assert "run=: expected a run or a file" in said("")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """An untrained network for digits, as a file: measuring it needs no tracker."""
+    torch.manual_seed(0)
+    net = VGG(depth=11, width=0.05, input_size=32, classes=10)
+    torch.nn.init.normal_(net.layers["predictions"].weight, 0, 0.1)
+    classes = [str(digit) for digit in range(10)]
+    return save(net, tmp_path / "net.safetensors", {"classes": classes, "unsafe": classes[5:], "threshold": 0.375})
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], *overrides: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["evaluate", "data=digits", "intervals=0", *overrides]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_every_method_leaves_predictions_that_say_so_and_that_differ_from_the_plain_ones(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = {
+        "clean": [],
+        "single-flip": ["flip=true"],
+        "dense-q32+64": ["method=dense", "scales=[1,2]"],
+        "crops2x2-q40-flip": ["method=multi_crop", "scales=[1.25]", "crops=2", "flip=true"],
+        "dense+crops1x1-q64": ["method=dense_multi_crop", "scales=[64]", "crops=1"],
+    }
+    reports = {variant: evaluate(capsys, f"run={weights}", *given) for variant, given in methods.items()}
+    found = {variant: Predictions.load(Path(report["predictions"])) for variant, report in reports.items()}
+    assert len({report["predictions"] for report in reports.values()}) == len(methods)
+    for variant, report in reports.items():
+        assert report["variant"] == variant
+        assert set(found[variant].table["variant"]) == {variant}
+        assert found[variant].table["sample_id"].tolist() == found["clean"].table["sample_id"].tolist()
+        assert report["n"] == len(found["clean"])
+        assert variant == "clean" or np.abs(found[variant].scores - found["clean"].scores).max() > 1e-4
+        # The file's threshold was chosen for plain scores.
+        assert report["threshold"] == (0.375 if variant == "clean" else 0.5)
+
+
+def test_dense_at_the_networks_size_gives_the_plain_predictions(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, dense = (evaluate(capsys, f"run={weights}", f"method={name}") for name in ("single", "dense"))
+    a, b = (Predictions.load(Path(report["predictions"])) for report in (plain, dense))
+    np.testing.assert_allclose(a.logits, b.logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["method=tta"], "method=tta: expected one of single, dense, multi_crop"),
+        (["scales=1.5"], "scales=1.5: expected a list"),
+        (["scales=[1.5]"], "use method=dense or method=multi_crop"),
+        (["method=dense", "scales=[1.5]"], "pictures of 48 pixels"),
+        (["crops=0"], "crops=0: expected 1 to 15"),
+    ],
+)
+def test_a_method_that_cannot_be_is_refused_before_anything_is_scored(
+    overrides: list[str], told: str, weights: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "data=digits", f"run={weights}", *overrides]) == 2
+    assert told in capsys.readouterr().err
+    assert not list((home / "cache").glob("*.npy"))

@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
@@ -20,6 +21,13 @@ examples:
   figleaf evaluate run=latest data=scenes
   figleaf evaluate run=best:demo data=manifest data.manifest=my/manifest.csv split=all
   figleaf evaluate run=export/model.onnx data=manifest data.manifest=my/manifest.csv
+  figleaf evaluate run=latest method=dense scales=[64,96] flip=true data=scenes
+  figleaf evaluate run=latest method=multi_crop scales=[1.25] crops=5 flip=true data=scenes
+
+Methods, after section 3.2 of the VGG paper: dense applies the network to all of a larger picture (a multiple of 32
+pixels a side), multi_crop to a grid of crops from it; dense_multi_crop averages the two. The posteriors of several
+scales, and with flip=true those of the mirror images, are averaged. The run's threshold was chosen for method=single:
+with any other, metrics of decisions are taken at a score of 0.5.
 """
 
 
@@ -35,25 +43,33 @@ def main(arguments: Sequence[str]) -> int:
     require_manifest(config.data)
     from figleaf.commands.scorers import open_scorer
     from figleaf.data.cache import data_hash
-    from figleaf.evaluate.predictions import predict
+    from figleaf.evaluate.method import CLEAN, Method, predict_by
+    from figleaf.evaluate.metrics import DEFAULT_THRESHOLD
     from figleaf.evaluate.report import evaluation_json
     from figleaf.train.inputs import decode_for, read_manifest
 
+    method = Method(config.method, tuple(config.scales), config.flip, config.crops)
     # A file needs no tracker, and the data may be wrong in ways that should be said before a store is opened.
     manifest = read_manifest(config.data, home())
     if config.split != "all":
         manifest = manifest.select(config.split)
     opened = open_scorer(config.run, config.tracking)
-    decoded = decode_for(manifest, opened.scorer.input_size, config.data, home())
-    digest = data_hash(manifest, decoded.content_sha256)
+    variant = method.variant(opened.scorer.input_size)
+    first, *_ = method.scorers(opened.scorer)
+    pictures = partial(decode_for, manifest, data=config.data, home=home())
+    digest = data_hash(manifest, pictures(first.input_size).content_sha256)
     if config.out is None:
         name = f"{opened.name}-{opened.identity[:8]}-{manifest.name}-{digest[:8]}-{config.split}"
-        out = out / (re.sub(r"[^\w.-]+", "-", name) + ".parquet")
-    found = predict(opened.scorer, manifest, decoded, data_hash=digest, batch_size=config.batch_size)
+        name += "" if variant == CLEAN else f"-{variant}"
+        out = out / (re.sub(r"[^\w.+-]+", "-", name) + ".parquet")
+    found = predict_by(method, opened.scorer, manifest, pictures, data_hash=digest, batch_size=config.batch_size)
     found.save(out)
-    report = evaluation_json(found, opened.threshold, n_resamples=config.intervals)
+    threshold = opened.threshold if variant == CLEAN else None
+    if threshold != opened.threshold:
+        say(f"the run's threshold was chosen for method=single; metrics of decisions are at {DEFAULT_THRESHOLD}")
+    report = evaluation_json(found, threshold, n_resamples=config.intervals)
     say(f"{len(found)} samples of {manifest.name}, {report['n_errors']} unreadable; predictions in {out}")
-    print_json({"run": opened.name, "split": config.split, "predictions": str(out), **report})
+    print_json({"run": opened.name, "split": config.split, "variant": variant, "predictions": str(out), **report})
     return 0
 
 
