@@ -38,6 +38,7 @@ class Command:
 COMMANDS = {
     "train": Command("train", "train, measure and track one run"),
     "study": Command("study", "run a study's missing trials; show its status or table"),
+    "compare": Command("compare", "parameters, metrics and paired tests of runs, with an exit code for CI"),
     "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
     "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),

@@ -1,4 +1,4 @@
-"""`figleaf runs`: list runs, mark dead ones, deliver what waits."""
+"""`figleaf runs`: list runs, mark dead ones, deliver what waits, move them between trackers."""
 
 import argparse
 import csv
