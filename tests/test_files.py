@@ -26,9 +26,10 @@ def test_disk_that_cannot_take_it_is_explained(number: int, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, where nobody can make a folder")
-def test_folder_that_nobody_can_make_is_explained() -> None:
-    with pytest.raises(FigleafError, match=r"/proc/figleaf/a: its folder cannot be made there.*FIGLEAF_HOME"):
-        write_text(Path("/proc/figleaf/a"), "")
+@pytest.mark.parametrize("place", ["/proc/figleaf/a", "/proc/a", "/proc/a.csv"])
+def test_place_where_nobody_can_make_a_file_is_explained(place: str) -> None:
+    with pytest.raises(FigleafError, match=rf"{place}: it cannot be made there.*FIGLEAF_HOME"):
+        write_text(Path(place), "")
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "loop/a"])

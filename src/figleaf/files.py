@@ -10,16 +10,17 @@ from pathlib import Path
 
 from figleaf.errors import FigleafError
 
+_ELSEWHERE = "name another place, or point FIGLEAF_HOME at a folder that can be written"
 _WAYS_OUT = {
-    errno.ENOSPC: "the disk is full: free some space or point FIGLEAF_HOME at another disk",
-    errno.EDQUOT: "the disk quota is used up: free some space or point FIGLEAF_HOME at another disk",
-    errno.EROFS: "the file system is read-only: point FIGLEAF_HOME at a folder that can be written",
-    errno.EACCES: "no permission to write there: point FIGLEAF_HOME at a folder that can be written",
+    errno.ENOSPC: f"the disk is full: free some space, or {_ELSEWHERE}",
+    errno.EDQUOT: f"the disk quota is used up: free some space, or {_ELSEWHERE}",
+    errno.EROFS: f"the file system is read-only: {_ELSEWHERE}",
+    errno.EACCES: f"no permission to write there: {_ELSEWHERE}",
     errno.ENOTDIR: "a file stands where a folder is needed: name another place",
     errno.EISDIR: "a folder stands there: name a file",
     errno.EEXIST: "a file stands where a folder is needed: name another place",
-    errno.EPERM: "no permission to write there: point FIGLEAF_HOME at a folder that can be written",
-    errno.ENOENT: "its folder cannot be made there: point FIGLEAF_HOME at a folder that can be written",
+    errno.EPERM: f"no permission to write there: {_ELSEWHERE}",
+    errno.ENOENT: f"it cannot be made there: {_ELSEWHERE}",
     errno.ENAMETOOLONG: "the name is too long: name another place",
     errno.ELOOP: "a symbolic link there leads back to itself: name another place",
 }
@@ -35,11 +36,18 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Where the folder is there, something else was missing: a file that was to be read, say.
-        missing_elsewhere = error.errno == errno.ENOENT and path.parent.is_dir()
+        # Where the folder is there, something else was missing, a file that was to be read, say; but /proc and its like
+        # are folders, too, in which no file can be made.
+        missing_elsewhere = error.errno == errno.ENOENT and path.parent.is_dir() and not _is_ours(error, path)
         if error.errno in _WAYS_OUT and not missing_elsewhere:
             raise FigleafError(f"cannot write {path}: {_WAYS_OUT[error.errno]}") from error
         raise
+
+
+def _is_ours(error: OSError, path: Path) -> bool:
+    """Whether the file that the error names is `path`, or the temporary one beside it."""
+    name = Path(os.fsdecode(error.filename or "")).name
+    return name == path.name or name.startswith(f".{path.stem}-")
 
 
 @contextmanager

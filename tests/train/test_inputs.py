@@ -57,6 +57,8 @@ def test_split_that_no_run_reads_is_told_of() -> None:
 def test_split_that_is_not_there_is_an_error_of_its_own() -> None:
     with pytest.raises(FigleafError, match="there is no split 'val'"):
         inputs("ns", "").warnings()
+    with pytest.raises(FigleafError, match=r"'val' holds 1 samples, none of them readable, as /data/2\.png: broken; "):
+        inputs("ns", "n", unreadable=(2,)).warnings()
 
 
 def test_run_whose_val_holds_one_class_says_so_and_is_tagged(

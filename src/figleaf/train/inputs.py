@@ -64,9 +64,10 @@ class Inputs:
                 f"{self.manifest.name}: there is no split {split!r}, only {known}; a run needs train and val"
             )
         if not len(rows):
+            first = int(np.flatnonzero(in_split)[0])
             raise FigleafError(
-                f"{self.manifest.name}: the split {split!r} holds {in_split.sum()} samples, none of them readable; "
-                "`figleaf data check` lists what is wrong"
+                f"{self.manifest.name}: the split {split!r} holds {in_split.sum()} samples, none of them readable, as "
+                f"{self.manifest.paths[first]}: {self.pictures.errors[first]}; `figleaf data check` lists what is wrong"
             )
         return rows
 
