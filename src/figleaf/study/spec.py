@@ -11,6 +11,7 @@ from typing import Any
 from figleaf.config import Rule, from_dict
 from figleaf.errors import FigleafError
 from figleaf.study.plain_yaml import read_yaml
+from figleaf.study.search.spec import SearchSection, search_spelled_out
 
 FILE_NAME = "study.yaml"
 FORMATS = ("markdown", "latex", "csv", "html")  # in which a table is printed
@@ -121,6 +122,7 @@ class StudyFile:
     table: TableSpec = field(default_factory=TableSpec)
     figure: FigureSpec = field(default_factory=FigureSpec)
     fit: Fit | None = None
+    search: SearchSection | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Study:
     figure: FigureSpec
     grid: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)  # factor -> label -> overrides
     fit: Fit | None = None
+    search: SearchSection | None = None
 
     @property
     def results(self) -> Path:
@@ -193,6 +196,7 @@ def load_study(folder: Path) -> Study:
             figure=file.figure,
             grid=file.grid,
             fit=file.fit,
+            search=file.search,
         )
         _check(study)
     except FigleafError as error:
@@ -218,6 +222,8 @@ def _spelled_out(raw: dict[str, Any]) -> dict[str, Any]:
             else levels
             for factor, levels in full["grid"].items()
         }
+    if "search" in full:
+        full["search"] = search_spelled_out(full["search"])
     if isinstance(full.get("table"), dict) and isinstance(full["table"].get("columns"), list):
         columns = [{"key": column} if isinstance(column, str) else column for column in full["table"]["columns"]]
         full["table"] = full["table"] | {"columns": columns}
@@ -274,6 +280,8 @@ def _check(study: Study) -> None:
         raise FigleafError(f"table.sort={study.table.sort}: expected the key of a column, one of {', '.join(keys)}")
 
     _check_comparisons(study)
+    if study.search is not None:
+        study.search.check(list(study.arms), study.select.key, study.select.mode)
 
 
 def _check_comparisons(study: Study) -> None:
