@@ -8,9 +8,10 @@ from made_up import trials_of, write_study
 from rich.console import Console
 from rich.progress import Progress
 
+from figleaf.errors import FigleafError
 from figleaf.study import launch
 from figleaf.study.display import LineDisplay, LiveDisplay, duration, seconds_left
-from figleaf.study.launch import Active, Outcome, default_jobs, run_trials
+from figleaf.study.launch import Active, Failures, Outcome, default_jobs, run_trials
 from figleaf.study.plan import Trial
 
 
@@ -155,3 +156,42 @@ def test_two_trials_at_a_time_on_the_cpu_and_one_on_a_gpu(trials: list[Trial], m
     assert default_jobs([*trials, replace(trials[0], config=on_gpu)]) == 1
     monkeypatch.setattr(launch, "usable_cores", lambda: 1)
     assert default_jobs(trials) == 1
+
+
+def test_a_failing_trial_is_tried_again_as_often_as_asked_and_behind_the_others(trials: list[Trial]) -> None:
+    fails = iter([1, 1, 0])
+    watch = Watch()
+
+    def start(trial: Trial) -> FakeProcess:
+        return FakeProcess(code=next(fails) if trial is trials[0] else 0)
+
+    outcomes = run_trials(trials[:2], start, explain, jobs=1, display=watch, failures=Failures(retries=2))
+    assert [(o.trial.name, bool(o.error)) for o in outcomes] == [
+        (trials[0].name, True),
+        (trials[1].name, False),
+        (trials[0].name, True),
+        (trials[0].name, False),
+    ]
+
+
+def test_a_failure_stops_the_others_when_asked(trials: list[Trial]) -> None:
+    processes: dict[str, FakeProcess] = {}
+
+    def start(trial: Trial) -> FakeProcess:
+        return processes.setdefault(trial.name, FakeProcess(code=1) if trial is trials[0] else FakeProcess(polls=1000))
+
+    outcomes = run_trials(trials, start, explain, jobs=2, display=Watch(), failures=Failures(stop=True))
+    assert [o.trial.name for o in outcomes] == [trials[0].name]
+    assert list(processes) == [trials[0].name, trials[1].name]
+    assert processes[trials[1].name].stopped
+
+
+def test_the_failure_policy_is_read_or_named() -> None:
+    assert [Failures.parse(text) for text in ("continue", "stop", "retry=2")] == [
+        Failures(),
+        Failures(stop=True),
+        Failures(retries=2),
+    ]
+    for text in ("retry", "retry=", "retry=-1", "stop=1", "go"):
+        with pytest.raises(FigleafError, match=f"on-failure={text}"):
+            Failures.parse(text)

@@ -1,4 +1,4 @@
-"""`figleaf study`: run what is missing of a study; show its status or its table."""
+"""`figleaf study`: run what is missing of a study, show its status or its table, reproduce it."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ EPILOG = """\
   run      train what is missing, several trials at a time
   status   one line a trial: done, running, interrupted, failed, stale or missing
   table    print the table; write results, figures and page
+  reproduce  train it again and compare with what is expected and with the records
 
 A study is a folder experiments/NAME with a study.yaml: question, arms, seeds, table. Running it again does only what
 is missing; interrupted trials go on where they stopped, failed ones are tried again.
@@ -40,10 +41,15 @@ Prints the table and writes experiments/NAME/results (tables, figures, records o
 the same each time. The dagger marks the arm with the best mean of the selection metric, a metric of val, among the
 candidates whose trials are all done; `best:NAME` is its best run. Give the overrides of `figleaf study run`, too.
 """
+REPRODUCE = """\
+Trains the study again in FIGLEAF_HOME/reproductions, apart from everything else, and compares the means with
+experiments/NAME/expected.yaml and each trial with its record. The exit code is 1 when a figure is off or a trial
+failed. Given again after an interruption, it goes on; at another commit it begins anew.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run, status or table."""
+    """Run, status, table or reproduce."""
     options = parse_mixed(_parser(), arguments)
     from figleaf.study import commands
 
@@ -54,10 +60,15 @@ def main(arguments: Sequence[str]) -> int:
             stale=options.stale,
             arms=options.arm,
             use_records=options.records == "use",
+            on_failure=options.on_failure,
             overrides=options.overrides,
         )
     if options.action == "status":
         return commands.status(options.name, overrides=options.overrides)
+    if options.action == "reproduce":
+        return commands.reproduce(
+            options.name, jobs=options.jobs, arms=options.arm, seeds=options.seed, overrides=options.overrides
+        )
     return commands.table(
         options.name,
         formats=options.format,
@@ -69,17 +80,25 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    known = parser("study", "Run a study's missing trials; show its status or table.", EPILOG)
-    actions = known.add_subparsers(dest="action", required=True, metavar="run|status|table")
-    run, status, table = (
+    known = parser("study", "Run a study's missing trials; show its status or table; reproduce it.", EPILOG)
+    actions = known.add_subparsers(dest="action", required=True, metavar="run|status|table|reproduce")
+    run, status, table, reproduce = (
         actions.add_parser(name, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-        for name, text in (("run", RUN), ("status", STATUS), ("table", TABLE))
+        for name, text in (("run", RUN), ("status", STATUS), ("table", TABLE), ("reproduce", REPRODUCE))
     )
-    for action in (run, status, table):
+    for action in (run, status, table, reproduce):
         action.add_argument("name", metavar="NAME", help="a folder of experiments/")
         action.add_argument("overrides", nargs="*", metavar="key=value", help="any key of `figleaf train`")
-    run.add_argument("--jobs", type=int, help="trials at a time; default: two on the CPU, one on a GPU")
-    run.add_argument("--arm", action="append", default=[], help="only this arm; may be repeated")
+    for action in (run, reproduce):
+        action.add_argument("--jobs", type=int, help="trials at a time; default: two on the CPU, one on a GPU")
+        action.add_argument("--arm", action="append", default=[], help="only this arm; may be repeated")
+    reproduce.add_argument("--seed", type=int, action="append", default=[], help="only this seed; may be repeated")
+    run.add_argument(
+        "--on-failure",
+        default="continue",
+        metavar="continue|stop|retry=N",
+        help="when a trial fails: go on with the others (the default), stop, or try it again up to N times",
+    )
     run.add_argument(
         "--stale",
         choices=("keep", "rerun", "refuse"),

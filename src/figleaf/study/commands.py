@@ -1,8 +1,7 @@
-"""What `figleaf study run`, `status` and `table` do. Tables go to standard output, the rest to standard error."""
+"""What `figleaf study run`, `status`, `table` and `reproduce` do. Tables go to standard output, the rest beside it."""
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +11,18 @@ from rich.console import Console
 from figleaf.config import experiments_dir, home
 from figleaf.errors import FigleafError
 from figleaf.study.comparison_table import comparisons_csv
-from figleaf.study.display import open_display
 from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
 from figleaf.study.expected import check_expected
-from figleaf.study.launch import Outcome, Process, default_jobs, run_trials, usable_cores
+from figleaf.study.launch import Failures
 from figleaf.study.marks import put_between_marks, require_marks
-from figleaf.study.plan import Knowledge, Stale, Status, Trial, compose_trials, plan
-from figleaf.study.records import Record, load_records
+from figleaf.study.plan import Stale, Trial, compose_trials, plan
+from figleaf.study.records import load_records
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
-from figleaf.study.required_files import require_files
-from figleaf.study.results import aggregated, draw, find, label_of, recorded, save_records, write_results
+from figleaf.study.reproduction import drift_lines
+from figleaf.study.results import find, label_of, recorded, write_results
+from figleaf.study.running import counts, run_study, say
 from figleaf.study.spec import FORMATS, Study, find_study
-from figleaf.study.state import data_hashes, gather, tracker_of
-from figleaf.tracking.find import find_run, runs
-from figleaf.tracking.run import TrackedRun
-from figleaf.tracking.store import Store
-from figleaf.train.folder import RunFolder
-from figleaf.train.launch import start_trial, warm_context
+from figleaf.study.state import gather, tracker_of
 
 
 def run(
@@ -38,53 +32,30 @@ def run(
     stale: str = "keep",
     arms: Sequence[str] = (),
     use_records: bool = True,
+    on_failure: str = "continue",
     overrides: Sequence[str] = (),
 ) -> int:
     """Run what is missing of a study, `jobs` trials at a time; returns 0, or 1 when a trial failed.
 
     `stale` says what to do with finished runs of another commit: keep, rerun or refuse. `arms` restricts the run to
     some. Trials whose record stands in the study's folder count as done, unless `use_records` is false; a finished
-    trial is recorded there at once. `overrides` are given to every trial, and have to be given to `status` and `table`,
-    too. A file that a trial needs and that is not there is told of before anything starts.
+    trial is recorded there at once. `on_failure`: continue with the others, stop, or retry=N times. `overrides` are
+    given to every trial, and have to be given to `status` and `table`, too. A file that a trial needs and that is not
+    there is told of before anything starts.
     """
     study = find_study(name, experiments_dir())
     trials = _of_arms(study, compose_trials(study, overrides), arms)
-    store = tracker_of(trials)
-    jobs = _checked_jobs(jobs, trials)
-    stale_runs = _stale(stale)
-    known = gather(store, study)
-    if not use_records:
-        known = replace(known, records={})
-    require_files(study, [trial for trial in plan(trials, known) if not isinstance(trial.run, Record)])
-    known = replace(known, data_hash=data_hashes(), stale=stale_runs)
-    planned = plan(trials, known)
-    save_records(study, planned)
-    due = [trial for trial in planned if trial.is_due]
-    _say(f"{study.name}: {_counts(planned)}")
-    if recorded_before := sum(isinstance(trial.run, Record) for trial in planned):
-        _say(f"{recorded_before} of them recorded in {study.results}; --records=ignore trains them here")
-    for note in sorted({trial.note for trial in planned if trial.status is Status.DONE and trial.note}):
-        _say(f"finished runs {note}; --stale=rerun trains them anew")
-    if not due:
+    failures, stale_runs = Failures.parse(on_failure), _stale(stale)
+    after, outcomes = run_study(study, trials, jobs=jobs, stale=stale_runs, use_records=use_records, failures=failures)
+    if not outcomes:
         return 0
-    threads = max(1, usable_cores() // jobs)
-    _say(f"{len(due)} to run, {jobs} at a time, {threads} thread{'s' if threads > 1 else ''} each")
-    tracking = trials[0].config.tracking
-    with TrackedRun.start(
-        store,
-        experiment=tracking.experiment,
-        name=f"study {study.name}",
-        folder=home() / "studies" / study.name,
-        params={"question": study.question, "arms": list(study.arms), "seeds": list(study.seeds)},
-        tags={"figleaf.kind": "study"},
-        exit_wait_s=tracking.delivery_seconds,
-    ) as parent:
-        start = _starter(parent, known, threads)
-        with open_display(study.name, len(due), jobs) as display:
-            outcomes = run_trials(due, start, _explain, _record(study, store), jobs=jobs, display=display)
-        after = plan(trials, replace(known, runs=runs(store), records=load_records(study.results), stale=Stale.KEEP))
-        _log_results(study, recorded(after), parent)
-    return _report(study, after, outcomes)
+    say(f"{study.name}: {counts(after)}")
+    failed = {outcome.trial.name: outcome for outcome in outcomes}  # the last attempt counts
+    for outcome in failed.values():
+        if outcome.error:
+            say(f"failed: {outcome.trial.name}: {outcome.error}")
+    say(f"`figleaf study table {study.name}` prints and writes the table")
+    return int(any(outcome.error for outcome in failed.values()))
 
 
 def status(name: str, *, overrides: Sequence[str] = ()) -> int:
@@ -104,7 +75,7 @@ def status(name: str, *, overrides: Sequence[str] = ()) -> int:
         Console().print(drawn)
     else:
         sys.stdout.write(csv_text([header, *lines]))
-    _say(f"{study.name}: {_counts(planned)}")
+    say(f"{study.name}: {counts(planned)}")
     return 0
 
 
@@ -137,7 +108,7 @@ def table(
         raise FigleafError(f"study {study.name}: --check needs {study.folder / EXPECTED_FILE}")
     if write:
         found = write_results(study, planned, verdicts, " ".join(["figleaf study table", study.name, *overrides]))
-        _say(f"results in {study.results}, page {study.folder / 'README.md'}")
+        say(f"results in {study.results}, page {study.folder / 'README.md'}")
     else:
         found = find(study, planned)
     drawn: dict[str, Callable[[], list[str]]] = {
@@ -152,8 +123,46 @@ def table(
     if into is not None:
         put_between_marks(into, marks, to_markdown(found.table))
     for verdict in verdicts:
-        _say(str(verdict))
+        say(str(verdict))
     return int(check and not all(verdict.is_met for verdict in verdicts))
+
+
+def reproduce(
+    name: str,
+    *,
+    jobs: int | None = None,
+    arms: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
+) -> int:
+    """Train a study again, in a home of its own, and compare with `expected.yaml` and with the committed records.
+
+    Returns 1 when a trial failed or a figure of `expected.yaml` is off. `arms` and `seeds` restrict what is trained;
+    then the means that are compared are of these. An interrupted reproduction goes on; one of another commit begins
+    anew. The study's own results and runs are not touched.
+    """
+    study = find_study(name, experiments_dir())
+    trials = _of_arms(study, compose_trials(study, overrides), arms)
+    for seed in seeds:
+        if seed not in study.seeds:
+            raise FigleafError(f"seed={seed}: study {study.name} has {', '.join(map(str, study.seeds))}")
+    trials = [trial for trial in trials if not seeds or trial.seed in seeds]
+    if not (study.folder / EXPECTED_FILE).is_file():
+        raise FigleafError(f"study {study.name}: no {study.folder / EXPECTED_FILE}, which says what should come out")
+    before = load_records(study.results)
+    place = home() / "reproductions" / study.name
+    os.environ["FIGLEAF_HOME"] = str(place)  # of the trials, too
+    say(f"reproducing in {place}")
+    anew = replace(study, folder=place / "study")
+    after, outcomes = run_study(anew, trials, jobs=jobs, stale=Stale.RERUN)
+    after = recorded(after)
+    # Of the study's own folder: that is where what is expected stands.
+    verdicts = [verdict for verdict in check_expected(study, after) if not arms or verdict.name in arms]
+    print("\n".join([*(str(verdict) for verdict in verdicts), *drift_lines(study, after, before)]))
+    failed = [trial.name for trial in after if trial.run is None]
+    if failed:
+        say(f"not reproduced: {', '.join(failed)}" + "".join(f"; {o.error}" for o in outcomes if o.error))
+    return int(bool(failed) or any(verdict.is_met is False for verdict in verdicts))
 
 
 def _of_arms(study: Study, trials: list[Trial], arms: Sequence[str]) -> list[Trial]:
@@ -163,78 +172,7 @@ def _of_arms(study: Study, trials: list[Trial], arms: Sequence[str]) -> list[Tri
     return [trial for trial in trials if not arms or trial.arm in arms]
 
 
-def _checked_jobs(jobs: int | None, trials: Sequence[Trial]) -> int:
-    if jobs is not None and jobs < 1:
-        raise FigleafError(f"jobs={jobs}: expected at least 1")
-    return jobs or default_jobs(trials)
-
-
 def _stale(text: str) -> Stale:
     if text not in list(Stale):
         raise FigleafError(f"stale={text}: expected one of {', '.join(Stale)}")
     return Stale(text)
-
-
-def _starter(parent: TrackedRun, known: Knowledge, threads: int) -> Callable[[Trial], Process]:
-    """Starts a trial in a process of its own, under the study's run, its output in a log file."""
-    context = warm_context()
-
-    def start(trial: Trial) -> Process:
-        folder = known.folder(trial.config)
-        # Due although its folder is finished: of another commit, or the tracker does not have that run.
-        again = folder is not None and RunFolder(folder, None).result is not None
-        resume = "never" if again else trial.config.resume
-        config = replace(trial.config, parent_run_id=parent.run_id, resume=resume)
-        own = config.trainer.threads or threads
-        return start_trial(config, threads=own, log=parent.folder / "logs" / f"{trial.name}.log", context=context)
-
-    return start
-
-
-def _log_results(study: Study, trials: Sequence[Trial], parent: TrackedRun) -> None:
-    """Give the study's run what its trials found: aggregated metrics, by finished trials, tables and figures."""
-    if not any(trial.run for trial in trials):
-        return
-    found, folder = find(study, trials), parent.folder / "results"
-    draw(study, trials, found, folder, f"figleaf study run {study.name}")
-    step = sum(trial.run is not None for trial in trials)
-    if all(row.step != step for row in parent.journal.rows()):  # a row would stand there twice
-        parent.journal.append(aggregated(found), step)
-    parent.log_artifact(folder)
-
-
-def _explain(trial: Trial, process: Process) -> str:
-    log = home() / "studies" / str(trial.config.study) / "logs" / f"{trial.name}.log"
-    return f"{process.error or f'exit code {process.exitcode}'} (log: {os.path.relpath(log)})"
-
-
-def _record(study: Study, store: Store) -> Callable[[Trial, Process], None]:
-    """Writes the record of a trial that has just finished, so that what it found outlives this machine."""
-
-    def record(trial: Trial, process: Process) -> None:
-        result = None if process.run_folder is None else RunFolder(process.run_folder, None).result
-        try:
-            if result is not None:
-                save_records(study, [replace(trial, run=find_run(store, result["run_id"]))])
-        except FigleafError as error:  # the tracker is down: the next `study` command reads it from there
-            _say(f"{trial.name} is not recorded yet: {error}")
-
-    return record
-
-
-def _report(study: Study, after: Sequence[Trial], outcomes: Sequence[Outcome]) -> int:
-    failed = [outcome for outcome in outcomes if outcome.error]
-    _say(f"{study.name}: {_counts(after)}")
-    for outcome in failed:
-        _say(f"failed: {outcome.trial.name}: {outcome.error}")
-    _say(f"`figleaf study table {study.name}` prints and writes the table")
-    return int(bool(failed))
-
-
-def _counts(trials: Sequence[Trial]) -> str:
-    counts = Counter(trial.status for trial in trials)
-    return ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -113,7 +113,9 @@ def compare_study(study: Study, trials: Sequence[Trial]) -> Comparisons | None:
         )
         for (name, pair), corrected in zip(pairs.items(), adjusted, strict=True)
     ]
-    return Comparisons(key, baseline or "", tuple(effects), few, measured.n_samples, measured.n_groups, measured.n_left_out)
+    return Comparisons(
+        key, baseline or "", tuple(effects), few, measured.n_samples, measured.n_groups, measured.n_left_out
+    )
 
 
 def _measure(records: Mapping[str, Mapping[int, Record]], key: str) -> MeasuredArms:

@@ -49,7 +49,8 @@ class LiveDisplay:
 
     def ended(self, outcome: Outcome) -> None:
         """Replace its bar by a line."""
-        self._progress.remove_task(self._bars.pop(outcome.trial.name))
+        if outcome.trial.name in self._bars:  # else nothing had to be started
+            self._progress.remove_task(self._bars.pop(outcome.trial.name))
         self._progress.console.print(ending(outcome), markup=False, highlight=False)
         self._ended.append(outcome)
 
@@ -83,7 +84,7 @@ def open_display(name: str, total: int, jobs: int) -> Iterator[Display]:
 def ending(outcome: Outcome) -> str:
     """One line on how a trial ended."""
     what = f"failed after {duration(outcome.seconds)}: {outcome.error}"
-    return f"{outcome.trial.name}: " + (what if outcome.error else f"done in {duration(outcome.seconds)}")
+    return f"{outcome.trial.name}: " + (what if outcome.error else f"{outcome.note} in {duration(outcome.seconds)}")
 
 
 def seconds_left(ended: Sequence[Outcome], active: Sequence[Active], waiting: int, jobs: int) -> float | None:

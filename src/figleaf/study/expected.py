@@ -36,8 +36,12 @@ class ExpectedFile:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One expectation and what was found: `is_met` is None when no finished run defines the metric."""
+    """One expectation and what was found: `is_met` is None when no finished run defines the metric.
 
+    `name` is the arm as `expected.yaml` calls it, `arm` the same in words.
+    """
+
+    name: str
     arm: str
     key: str
     expected: str
@@ -96,8 +100,8 @@ def _verdict(
     stat = arm_stat([trial for trial in trials if trial.arm == name], key)
     label = f"{arm} ({name})" if arm == SELECTED and name else arm
     if stat is None:
-        return Verdict(label, key, words + source, None, None)
-    return Verdict(label, key, words + source, stat.mean, low <= stat.mean <= high)
+        return Verdict(arm, label, key, words + source, None, None)
+    return Verdict(arm, label, key, words + source, stat.mean, low <= stat.mean <= high)
 
 
 def _range(expectation: Expectation, tolerance: float, where: str) -> tuple[float, float, str]:

@@ -3,12 +3,13 @@
 import json
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
+from figleaf.errors import FigleafError
 from figleaf.study.plan import Trial
 
 _POLL_S = 0.2
@@ -83,11 +84,30 @@ class Active:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: `error` is empty after success."""
+    """How a trial ended: `error` is empty after success, of which `note` says more."""
 
     trial: Trial
     seconds: float
     error: str = ""
+    note: str = "done"
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What to do when a trial fails: go on with the others, stop them, or try it again so many times and go on."""
+
+    stop: bool = False
+    retries: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `continue`, `stop` or `retry=N`. Raises `FigleafError` for anything else."""
+        word, _, number = text.partition("=")
+        if text in ("continue", "stop"):
+            return cls(stop=text == "stop")
+        if word == "retry" and number.isdecimal():
+            return cls(retries=int(number))
+        raise FigleafError(f"on-failure={text}: expected continue, stop or retry=N, such as retry=2")
 
 
 class Display(Protocol):
@@ -111,14 +131,15 @@ def run_trials(
     *,
     jobs: int,
     display: Display,
+    failures: Failures = Failures(),  # frozen
 ) -> list[Outcome]:
-    """Run `trials`, at most `jobs` processes at a time, and say how each ended, in the order of their ends.
+    """Run `trials`, at most `jobs` processes at a time, and say how each attempt ended, in the order of their ends.
 
     A trial with several devices counts as so many processes, and runs alone when it has more than `jobs`. `start`
     starts one; `explain` says why one failed; `keep` takes what a finished one has made. Whatever ends this function
     early, Ctrl-C for instance, first stops the trials at work; they can be resumed.
     """
-    waiting, active, outcomes = deque(trials), list[Active](), list[Outcome]()
+    waiting, active, outcomes, attempts = deque(trials), list[Active](), list[Outcome](), Counter[str]()
     try:
         while waiting or active:
             while waiting and sum(_slots(a.trial, jobs) for a in active) + _slots(waiting[0], jobs) <= jobs:
@@ -132,6 +153,11 @@ def run_trials(
                     keep(one.trial, one.process)
                 outcomes.append(Outcome(one.trial, one.seconds, error))
                 display.ended(outcomes[-1])
+                attempts[one.trial.name] += 1
+                if error and failures.stop:
+                    return outcomes
+                if error and attempts[one.trial.name] <= failures.retries:
+                    waiting.append(one.trial)  # behind the others: what made it fail may have passed by then
             display.tick(active)
             time.sleep(_POLL_S)
     finally:

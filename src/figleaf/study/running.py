@@ -1,0 +1,137 @@
+"""Running a study: what is due is trained, each trial in a process of its own; what finishes is recorded at once."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from figleaf.config import home
+from figleaf.errors import FigleafError
+from figleaf.study.display import open_display
+from figleaf.study.evaluated import require_trained_runs
+from figleaf.study.launch import Failures, Outcome, Process, default_jobs, run_trials, usable_cores
+from figleaf.study.plan import Knowledge, Stale, Status, Trial, plan
+from figleaf.study.records import Record, load_records
+from figleaf.study.required_files import require_files
+from figleaf.study.results import aggregated, draw, find, recorded, save_records
+from figleaf.study.spec import Study
+from figleaf.study.state import data_hashes, gather, tracker_of
+from figleaf.tracking.find import find_run, runs
+from figleaf.tracking.run import TrackedRun
+from figleaf.tracking.store import Store
+from figleaf.train.folder import RunFolder
+from figleaf.train.launch import start_trial, warm_context
+
+
+def run_study(
+    study: Study,
+    trials: Sequence[Trial],
+    *,
+    jobs: int | None = None,
+    stale: Stale = Stale.KEEP,
+    use_records: bool = True,
+    failures: Failures = Failures(),  # noqa: B008  # frozen
+) -> tuple[list[Trial], list[Outcome]]:
+    """Run what is due among `trials` of `study`; returns them with what is known afterwards, and how each run ended.
+
+    See `figleaf.study.commands.run` for the arguments.
+    """
+    store = tracker_of(trials)
+    if jobs is not None and jobs < 1:
+        raise FigleafError(f"jobs={jobs}: expected at least 1")
+    jobs = jobs or default_jobs(trials)
+    known = gather(store, study)
+    if not use_records:
+        known = replace(known, records={})
+    require_files(study, [trial for trial in plan(trials, known) if not isinstance(trial.run, Record)])
+    known = replace(known, data_hash=data_hashes(), stale=stale)
+    planned = plan(trials, known)
+    save_records(study, planned)
+    due = [trial for trial in planned if trial.is_due]
+    say(f"{study.name}: {counts(planned)}")
+    if recorded_before := sum(isinstance(trial.run, Record) for trial in planned):
+        say(f"{recorded_before} of them recorded in {study.results}; --records=ignore trains them here")
+    for note in sorted({trial.note for trial in planned if trial.status is Status.DONE and trial.note}):
+        say(f"finished runs {note}; --stale=rerun trains them anew")
+    if not due:
+        return planned, []
+    require_trained_runs(study, due, known)
+    threads = max(1, usable_cores() // jobs)
+    say(f"{len(due)} to run, {jobs} at a time, {threads} thread{'s' if threads > 1 else ''} each")
+    tracking = trials[0].config.tracking
+    with TrackedRun.start(
+        store,
+        experiment=tracking.experiment,
+        name=f"study {study.name}",
+        folder=home() / "studies" / study.name,
+        params={"question": study.question, "arms": list(study.arms), "seeds": list(study.seeds)},
+        tags={"figleaf.kind": "study"},
+        exit_wait_s=tracking.delivery_seconds,
+    ) as parent:
+        start = _starter(parent, known, threads)
+        with open_display(study.name, len(due), jobs) as display:
+            outcomes = run_trials(
+                due, start, _explain, _recorder(study, store), jobs=jobs, display=display, failures=failures
+            )
+        after = plan(trials, replace(known, runs=runs(store), records=load_records(study.results), stale=Stale.KEEP))
+        _log_results(study, recorded(after), parent)
+    return after, outcomes
+
+
+def counts(trials: Sequence[Trial]) -> str:
+    """How many trials are done, running, failed and so on, in words."""
+    found = Counter(trial.status for trial in trials)
+    return ", ".join(f"{found[status]} {status}" for status in Status if found[status])
+
+
+def say(text: str) -> None:
+    """Tell the user, beside what goes to a pipe."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _starter(parent: TrackedRun, known: Knowledge, threads: int) -> Callable[[Trial], Process]:
+    """Starts a trial in a process of its own, under the study's run, its output in a log file."""
+    context = warm_context()
+
+    def start(trial: Trial) -> Process:
+        folder = known.folder(trial.config)
+        # Due although its folder is finished: of another commit, or the tracker does not have that run.
+        again = folder is not None and RunFolder(folder, None).result is not None
+        resume = "never" if again else trial.config.resume
+        config = replace(trial.config, parent_run_id=parent.run_id, resume=resume)
+        own = config.trainer.threads or threads
+        return start_trial(config, threads=own, log=parent.folder / "logs" / f"{trial.name}.log", context=context)
+
+    return start
+
+
+def _explain(trial: Trial, process: Process) -> str:
+    log = home() / "studies" / str(trial.config.study) / "logs" / f"{trial.name}.log"
+    return f"{process.error or f'exit code {process.exitcode}'} (log: {os.path.relpath(log)})"
+
+
+def _recorder(study: Study, store: Store) -> Callable[[Trial, Process], None]:
+    """Writes the record of a trial that has just finished, so that what it found outlives this machine."""
+
+    def record(trial: Trial, process: Process) -> None:
+        result = None if process.run_folder is None else RunFolder(process.run_folder, None).result
+        try:
+            if result is not None:
+                save_records(study, [replace(trial, run=find_run(store, result["run_id"]))])
+        except FigleafError as error:  # the tracker is down: the next `study` command reads it from there
+            say(f"{trial.name} is not recorded yet: {error}")
+
+    return record
+
+
+def _log_results(study: Study, trials: Sequence[Trial], parent: TrackedRun) -> None:
+    """Give the study's run what its trials found: aggregated metrics, by finished trials, tables and figures."""
+    if not any(trial.run for trial in trials):
+        return
+    found, folder = find(study, trials), parent.folder / "results"
+    draw(study, trials, found, folder, f"figleaf study run {study.name}")
+    step = sum(trial.run is not None for trial in trials)
+    if all(row.step != step for row in parent.journal.rows()):  # a row would stand there twice
+        parent.journal.append(aggregated(found), step)
+    parent.log_artifact(folder)
