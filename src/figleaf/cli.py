@@ -16,6 +16,7 @@ examples:
   figleaf train -m model.dropout=0,0.5 seed=1,2              a small grid, one run after the other
   figleaf study run demo                                     run what is missing of experiments/demo
   figleaf study table demo                                   its table
+  figleaf search search_digits                               settings that do best on val, found by Optuna
   figleaf data index my_images --out my_images/manifest.csv  a manifest of your own images
   figleaf train data=manifest data.manifest=my_images/manifest.csv
   figleaf evaluate run=latest data=manifest data.manifest=my_images/manifest.csv
@@ -39,6 +40,8 @@ COMMANDS = {
     "train": Command("train", "train, measure and track one run"),
     "study": Command("study", "run a study's missing trials; show its status or table"),
     "compare": Command("compare", "parameters, metrics and paired tests of runs, with an exit code for CI"),
+    "search": Command("search", "let Optuna search a study's settings, giving up what is hopeless"),
+    "explain-run": Command("explain_run", "where a run came from; trains it again and compares"),
     "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
     "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="figleaf",
         description="A laboratory for SFW/NSFW image classifiers.",
         epilog="commands:\n"
-        + "".join(f"  {name:<10} {command.summary}\n" for name, command in COMMANDS.items())
+        + "".join(f"  {name:<12} {command.summary}\n" for name, command in COMMANDS.items())
         + f"\n`figleaf COMMAND --help` tells more.\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="figleaf COMMAND [key=value | PATH ...]",
