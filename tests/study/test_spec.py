@@ -65,7 +65,7 @@ arms:
         (SMALLEST + "select: {key: val/nll, mode: least}", "one of max, min"),
         (SMALLEST + "seeds: [3]", "line 6: the key seeds is given twice"),
         (SMALLEST + "base: data=digits", "base=data=digits: expected a list"),
-        (SMALLEST + "base: [seed=4]", "the study sets arm, name, seed, study itself"),
+        (SMALLEST + "base: [seed=4]", "the study sets arm, evaluation, name, seed, study itself"),
         (SMALLEST + "base: [dropout: 0.5]", "base="),
         (SMALLEST + "  off: []", "put it in quotes"),
         (SMALLEST + "  a b: []", "a b cannot be a name"),

@@ -43,12 +43,13 @@ def main(arguments: Sequence[str]) -> int:
     require_manifest(config.data)
     from figleaf.commands.scorers import open_scorer
     from figleaf.data.cache import data_hash
-    from figleaf.evaluate.method import CLEAN, Method, predict_by
+    from figleaf.evaluate.method import CLEAN, predict_by
     from figleaf.evaluate.metrics import DEFAULT_THRESHOLD
     from figleaf.evaluate.report import evaluation_json
+    from figleaf.train.evaluation import method_of
     from figleaf.train.inputs import decode_for, read_manifest
 
-    method = Method(config.method, tuple(config.scales), config.flip, config.crops)
+    method = method_of(config)
     # A file needs no tracker, and the data may be wrong in ways that should be said before a store is opened.
     manifest = read_manifest(config.data, home())
     if config.split != "all":

@@ -33,13 +33,13 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     import json
 
-    from figleaf.commands.run_names import named_run
+    from figleaf.commands.run_names import named_run, weights_of
     from figleaf.export.bundle import export_bundle, require_place
     from figleaf.export.facts import ModelFacts
     from figleaf.vgg.weights import load
 
     run = named_run(config.run, config.tracking)
-    net, metadata = load(run.artifact("model/best.safetensors"))
+    net, metadata = load(weights_of(run))
     settings = json.loads(run.artifact("config.json").read_text(encoding="utf-8"))
     facts = ModelFacts(
         name=run.name,

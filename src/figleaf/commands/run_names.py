@@ -1,8 +1,11 @@
 """From what a user calls a run, to the run: RUN is an id, the start of one, a name, `latest` or `best:STUDY[:ARM]`."""
 
+from pathlib import Path
+
 from figleaf.config import TrackingConfig, home
+from figleaf.errors import FigleafError
 from figleaf.study.best import PREFIX, find_best
-from figleaf.tracking.find import FoundRun, find_run
+from figleaf.tracking.find import EVALUATION, KIND_TAG, FoundRun, find_run
 from figleaf.tracking.store import open_store
 
 
@@ -11,3 +14,14 @@ def named_run(reference: str, tracking: TrackingConfig) -> FoundRun:
     if reference.startswith(PREFIX):
         return find_best(reference, tracking)
     return find_run(open_store(tracking.uri, home()), reference)
+
+
+def weights_of(run: FoundRun) -> Path:
+    """The file of a run's best weights. Raises `FigleafError` for a run that only measured those of another."""
+    if run.tags.get(KIND_TAG) == EVALUATION:
+        trained = run.tags.get("figleaf.source_run_id", "")
+        raise FigleafError(
+            f"run {run.name} ({run.run_id[:12]}) holds no weights: it measured those of run {trained[:12]} by another "
+            f"method; pass run={trained}"
+        )
+    return run.artifact("model/best.safetensors")

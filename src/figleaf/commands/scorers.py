@@ -44,8 +44,8 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
         raise FigleafError(
             f"run={reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
         )
-    from figleaf.commands.run_names import named_run
+    from figleaf.commands.run_names import named_run, weights_of
 
     run = named_run(reference, tracking)
-    scorer = TorchScorer.load(run.artifact("model/best.safetensors"))
+    scorer = TorchScorer.load(weights_of(run))
     return OpenedScorer(scorer, run.name, run.run_id, run.metrics.get("val/threshold"))

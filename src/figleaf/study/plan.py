@@ -8,6 +8,7 @@ from pathlib import Path
 
 from figleaf.config import TrainConfig, compose, fingerprint
 from figleaf.errors import FigleafError
+from figleaf.study.evaluated import shared_overrides, with_method
 from figleaf.study.records import (
     ARM_TAG,
     COMMIT_TAG,
@@ -75,9 +76,11 @@ def compose_trials(study: Study, overrides: Sequence[str] = ()) -> list[Trial]:
     """
     trials: list[Trial] = []
     seen: dict[str, str] = {}
+    shared = shared_overrides(study)
     for name, arm in study.arms.items():
         try:
-            of_arm = compose("train", [*study.base, *arm.overrides, *overrides, f"study={study.name}", f"arm={name}"])
+            of_arm = compose("train", [*shared, *arm.overrides, *overrides, f"study={study.name}", f"arm={name}"])
+            of_arm = with_method(of_arm, arm.evaluate)
         except FigleafError as error:
             raise FigleafError(f"study {study.name}, arm {name}: {error}") from error
         for seed in study.seeds_of(name):

@@ -34,7 +34,7 @@ DATA_HASH_TAG = "figleaf.data_hash"
 COMMIT_TAG, DIRTY_TAG = "figleaf.git_commit", "figleaf.git_dirty"
 _KEPT_TAGS = (
     *(STUDY_TAG, ARM_TAG, SEED_TAG, FINGERPRINT_TAG, DATA_HASH_TAG, COMMIT_TAG, DIRTY_TAG),
-    *("figleaf.data_name", "figleaf.weights_sha256", "figleaf.best_sha256"),
+    *("figleaf.data_name", "figleaf.weights_sha256", "figleaf.best_sha256", "figleaf.source_run_id"),
 )
 # Where this machine keeps things, and, in a tracker's address, perhaps a password.
 _LOCAL = ("tracking", "parent_run_id", "resume")

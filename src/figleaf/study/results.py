@@ -126,7 +126,7 @@ def draw(study: Study, trials: Sequence[Trial], found: Findings, folder: Path, c
     figures: dict[str, Figure | None] = {
         "figure": interval_plot(study, trials),
         "comparisons": None if found.compared is None else differences_plot(study, found.compared),
-        "curves": curves_plot(study, curves),
+        "curves": curves_plot(study, curves) if any(map(any, curves.values())) else None,
         "roc_pr": curves_overlay(study, trials),
         "cost": cost_plot(study, trials),
     }
@@ -226,7 +226,8 @@ def _page(study: Study, found: Findings, figures: set[str], verdicts: Sequence[V
         f"<!-- {_generated(command)} -->",
         f"# {title_of(study)}",
         study.question,
-        f"`figleaf study run {study.name}` trains what is missing, `{command}` writes this page. "
+        f"`figleaf study run {study.name}` {'trains' if study.runs_of is None else 'evaluates'} what is missing, "
+        f"`{command}` writes this page. "
         f"The arms are in [{FILE_NAME}]({FILE_NAME}).",
         to_markdown(found.table).partition("\n\n")[2].strip(),  # its title is the page's
         image("figure"),

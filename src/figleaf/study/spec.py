@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from figleaf.config import Rule, from_dict
+from figleaf.config import MethodConfig, Rule, from_dict
 from figleaf.errors import FigleafError
 from figleaf.study.plain_yaml import read_yaml
 from figleaf.study.search.spec import SearchSection, search_spelled_out
@@ -20,7 +20,7 @@ SELECTED = "selected"  # in expected.yaml: whichever arm was selected, so no arm
 # An arm's name stands in file names, in `best:STUDY:ARM` and, unquoted, in a Hydra override.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _NOT_NAMES = {"true", "false", "null", "nan", "inf", SELECTED}
-_SET_BY_THE_STUDY = {"study", "arm", "seed", "name"}
+_SET_BY_THE_STUDY = {"study", "arm", "seed", "name", "evaluation"}
 
 
 def _one_of(*names: str) -> dict[str, Rule]:
@@ -34,6 +34,15 @@ class Arm:
     overrides: list[str] = field(default_factory=list)
     seeds: list[int] | None = None  # default: the study's
     candidate: bool = True  # whether it may be selected; a reference row may not
+    evaluate: MethodConfig | None = None  # in a study with runs_of: how those runs are measured
+
+
+@dataclass(frozen=True)
+class RunsOf:
+    """The trained runs that a study of evaluation methods measures."""
+
+    study: str
+    arm: str
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ class StudyFile:
     seeds: list[int]
     data_note: str = ""  # printed wherever a number is
     base: list[str] = field(default_factory=list)
+    runs_of: RunsOf | None = None  # see `figleaf.study.evaluated`
     # factor -> label -> overrides; every combination is an arm, its name the labels joined with "-"
     grid: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     arms: dict[str, Arm] = field(default_factory=dict)
@@ -142,6 +152,7 @@ class Study:
     grid: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)  # factor -> label -> overrides
     fit: Fit | None = None
     search: SearchSection | None = None
+    runs_of: RunsOf | None = None
 
     @property
     def results(self) -> Path:
@@ -197,6 +208,7 @@ def load_study(folder: Path) -> Study:
             grid=file.grid,
             fit=file.fit,
             search=file.search,
+            runs_of=file.runs_of,
         )
         _check(study)
     except FigleafError as error:

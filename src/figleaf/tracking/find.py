@@ -15,6 +15,8 @@ from mlflow.tracking import MlflowClient
 from figleaf.errors import FigleafError
 from figleaf.tracking.store import Store, first_line
 
+KIND_TAG = "figleaf.kind"  # of runs that hold no model: the parent run of a study, and
+EVALUATION = "evaluation"  # the measurement of another run's weights
 _SHORTEST_PREFIX = 4
 _RUNS_PER_PAGE = 1000
 _LISTED = 10
@@ -106,14 +108,13 @@ def find_run(store: Store, ref: str) -> FoundRun:
     Args:
         store: Where to look: in the project's experiments, except for a whole run id.
         ref: A run id, the unique start of one (4 characters or more), a run name, or `latest` (the last to start of
-            those that finished).
+            those that finished and hold a model).
 
     Raises:
         FigleafError: no run or several runs fit; the message lists candidates.
     """
     if ref == "latest":
-        # The parent run of a study holds no model.
-        finished = [run for run in runs(store, status="FINISHED") if run.tags.get("figleaf.kind") != "study"]
+        finished = [run for run in runs(store, status="FINISHED") if KIND_TAG not in run.tags]
         return _only(finished[:1], ref, store)
     if re.fullmatch(r"[0-9a-f]{32}", ref):
         try:

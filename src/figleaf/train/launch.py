@@ -143,14 +143,15 @@ def start_trial(
     tags: Mapping[str, str] | None = None,
     asks: bool = False,
 ) -> Trial:
-    """Start every rank of a run on this machine. `threads` is each rank's number of torch threads.
+    """Start every rank of a run on this machine; one, when it only measures. `threads`: each rank's, of torch.
 
     With `log`, all that the ranks print goes there; without it rank 0 prints here and the others nowhere. `tags` go to
     the tracker. With `asks`, the training stands still after every epoch until its `question` has its `answer`.
     """
     values = dict(config) if isinstance(config, Mapping) else to_dict(config)
-    world_size = values["trainer"]["devices"]
-    if values["trainer"]["num_nodes"] > 1:
+    measures = values.get("evaluation") is not None
+    world_size = 1 if measures else values["trainer"]["devices"]
+    if values["trainer"]["num_nodes"] > 1 and not measures:
         raise FigleafError(
             f"trainer.num_nodes={values['trainer']['num_nodes']}: several machines are started by torchrun or SLURM: "
             "`torchrun ... -m figleaf.train.worker CONFIG.json`"

@@ -16,6 +16,7 @@ from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_
 from figleaf.evaluate.metrics import slice_table
 from figleaf.evaluate.predictions import Predictions
 from figleaf.files import sha256_file, write_text
+from figleaf.tracking.find import EVALUATION, KIND_TAG
 from figleaf.tracking.journal import Row
 from figleaf.tracking.provenance import environment, git_state, hardware
 from figleaf.tracking.run import TrackedRun
@@ -46,7 +47,17 @@ class Recorder:
     def finish(
         self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
     ) -> None:
-        """Keep the final measurement."""
+        """Keep the final measurement of a training, with what it left behind."""
+
+    def measured(
+        self,
+        metrics: Mapping[str, float],
+        step: int,
+        predictions: Predictions,
+        threshold: float | None,
+        tags: Mapping[str, str],
+    ) -> None:
+        """Keep a measurement; `tags` say of which weights."""
 
 
 class TrackedRecorder(Recorder):
@@ -74,28 +85,35 @@ class TrackedRecorder(Recorder):
     def finish(
         self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
     ) -> None:
-        """Write the final rows; keep predictions, weights, figures and the slices' table with the run."""
+        """Write what `measured` writes, and keep weights and learning curves with the run."""
+        run, folder = self.run, self.folder
+        self.measured(metrics, step, predictions, threshold, {"figleaf.best_sha256": sha256_file(folder.best)})
+        run.log_artifact(folder.best, "model")
+        rows = pd.DataFrame(run.journal.rows(), columns=Row._fields)
+        curves = save_figure(learning_curves(rows, self.name), folder.path / "figures" / "learning_curves.png")
+        run.log_artifact(curves, "figures")
+
+    def measured(
+        self,
+        metrics: Mapping[str, float],
+        step: int,
+        predictions: Predictions,
+        threshold: float | None,
+        tags: Mapping[str, str],
+    ) -> None:
+        """Write the final rows; keep predictions, figures and the slices' table with the run."""
         run, folder = self.run, self.folder
         run.journal.append(metrics, step)
         run.log_artifact(predictions.save(folder.predictions))
-        run.log_artifact(folder.best, "model")
         test, figures = predictions.select(split="test"), folder.path / "figures"
         if test.has_both_labels:
-            save_figure(roc_pr(test, threshold), figures / "roc_pr.png")
-            save_figure(reliability(test), figures / "reliability.png")
-        rows = pd.DataFrame(run.journal.rows(), columns=Row._fields)
-        save_figure(learning_curves(rows, self.name), figures / "learning_curves.png")
-        run.log_artifact(figures)
+            run.log_artifact(save_figure(roc_pr(test, threshold), figures / "roc_pr.png"), "figures")
+            run.log_artifact(save_figure(reliability(test), figures / "reliability.png"), "figures")
         if len(test):
             table = slice_table(test, threshold).to_csv(index=False)
             run.log_artifact(write_text(folder.path / "slices.csv", table))
         selection = "val/auroc" if "val/auroc" in metrics else "val/top1"
-        run.set_tags(
-            {
-                "figleaf.selection": repr(metrics[selection]) if selection in metrics else "",
-                "figleaf.best_sha256": sha256_file(folder.best),
-            }
-        )
+        run.set_tags({**tags, "figleaf.selection": repr(metrics[selection]) if selection in metrics else ""})
 
 
 @contextmanager
@@ -128,6 +146,8 @@ def open_recorder(
         "figleaf.git_commit": git["commit"],
         "figleaf.git_dirty": str(git["dirty"]).lower(),
     }
+    if config.evaluation is not None:
+        tags[KIND_TAG] = EVALUATION
     if warnings := inputs.warnings():
         tags["figleaf.warnings"] = "\n".join(warnings)
     tracked = TrackedRun.start(

@@ -14,6 +14,7 @@ from figleaf.errors import FigleafError
 from figleaf.tracking.run import has_finished
 from figleaf.train.build import keep_best, make_module, make_plan, plateau
 from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
+from figleaf.train.evaluation import measure_trained
 from figleaf.train.folder import RunFolder, take_folder
 from figleaf.train.inputs import Inputs, load_inputs
 from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, fit_metrics, predict_splits
@@ -43,6 +44,8 @@ def train(
 ) -> TrainResult:
     """Train, measure and track one run; on ranks above 0 the result is the same and nothing is written.
 
+    With `evaluation` nothing is trained: see `figleaf.train.evaluation`. One rank does that.
+
     `announce` is told the run folder as soon as it is known. `tags` go to the tracker, too. `ask` may give the training
     up after an epoch; rank 0's is called, but every rank or none has to be given one. Goes on where an interrupted run
     of the same configuration and data stopped. Raises `FigleafError` for what the user can mend and `Pruned` when the
@@ -67,7 +70,10 @@ def train(
             repeated = finished is not None
             if finished is None:
                 with open_recorder(config, folder, inputs, print_, rank, lock, tags) as recorder:
-                    found = _run(config, folder, inputs, recorder, rank, world_size, ask)
+                    if config.evaluation is None:
+                        found = _run(config, folder, inputs, recorder, rank, world_size, ask)
+                    else:
+                        found = measure_trained(config, inputs, recorder)
                     finished = {"run_id": recorder.run_id, "metrics": found, "fingerprint": print_}
                     if rank == 0:
                         folder.write_result(finished)

@@ -1,0 +1,81 @@
+"""The weights of a finished run measured by another evaluation method: a run of its own, without any training.
+
+What counts as that run is what the same configuration without its `evaluation` gives on the same data. Threshold and
+metrics come from predictions by the method alone, on val as on test.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from figleaf.config import MethodConfig, TrainConfig, fingerprint, home
+from figleaf.errors import FigleafError
+from figleaf.evaluate.method import Method, predict_by
+from figleaf.files import sha256_file
+from figleaf.tracking.find import FoundRun, runs
+from figleaf.tracking.store import open_store
+from figleaf.train.inputs import Inputs, decode_for
+from figleaf.train.measure import cost_metrics, final_metrics
+from figleaf.train.records import Recorder
+from figleaf.vgg.scorer import TorchScorer
+
+SOURCE_TAG = "figleaf.source_run_id"  # whose weights were measured
+
+
+def method_of(config: MethodConfig) -> Method:
+    """The method that `config` names. Raises `FigleafError` for a value outside its range."""
+    return Method(config.method, tuple(config.scales), config.flip, config.crops)
+
+
+def trained_run(config: TrainConfig, data_hash: str, found: Sequence[FoundRun]) -> FoundRun | None:
+    """The finished run among `found`, the newest first, whose weights `config` measures; None when it is not there."""
+    wanted = fingerprint(replace(config, evaluation=None), data_hash)
+    finished = (run for run in found if run.status == "FINISHED")
+    return next((run for run in finished if run.tags.get("figleaf.fingerprint") == wanted), None)
+
+
+def measure_trained(config: TrainConfig, inputs: Inputs, recorder: Recorder) -> dict[str, float]:
+    """Predictions by `config.evaluation` with the weights of the trained run, and metrics from them, recorded.
+
+    `cost/passes` and `cost/gmacs` are those of one picture. `time/scored_per_second` counts pictures of val and test,
+    decoded before. Raises `FigleafError` when the trained run, or its weights, are not in the tracker.
+    """
+    assert config.evaluation is not None, "what this module is for"
+    method = method_of(config.evaluation)
+    trained = trained_run(config, inputs.data_hash, runs(open_store(config.tracking.uri, home())))
+    if trained is None:
+        raise FigleafError(
+            "the run that is to be measured is not in this tracker: no finished run has its configuration and data; "
+            "train it first"
+        )
+    weights = trained.artifact("model/best.safetensors")
+    # On the CPU the scores of a GPU's run are the same to rounding, and the record says on what they were computed.
+    device = "cuda" if config.trainer.accelerator == "gpu" and torch.cuda.is_available() else "cpu"
+    scorer = TorchScorer.load(weights, device)
+    decode = partial(decode_for, inputs.manifest, data=config.data, home=home())
+    # Before the clock runs.
+    pictures = {
+        size: inputs.pictures if size == scorer.input_size else decode(size) for size in method.sizes(scorer.input_size)
+    }
+    start = time.perf_counter()
+    predictions = predict_by(
+        method,
+        scorer,
+        inputs.manifest,
+        pictures.__getitem__,
+        data_hash=inputs.data_hash,
+        splits=("val", "test"),
+        batch_size=config.optimizer.batch_size,
+    )
+    seconds = time.perf_counter() - start
+    found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
+    passes, gmacs = method.cost(scorer.net)
+    found |= cost_metrics(scorer.net) | {"cost/passes": float(passes), "cost/gmacs": gmacs}
+    found["time/scored_per_second"] = int(predictions.is_scored.sum()) / seconds
+    recorder.start_at(0)
+    tags = {SOURCE_TAG: trained.run_id, "figleaf.best_sha256": sha256_file(weights)}
+    recorder.measured(found, 0, predictions, threshold, tags)
+    return found
