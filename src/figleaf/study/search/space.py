@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from figleaf.config import TrainConfig, compose, fingerprint
 from figleaf.errors import FigleafError
 from figleaf.study.search.spec import EXAMPLE, Parameter, SearchSection
-from figleaf.study.spec import Study
+from figleaf.study.spec import FILE_NAME, Study
 
 Values = Mapping[str, Any]
 
@@ -37,14 +37,19 @@ class Space:
         """
         section = study.search
         if section is None:
-            raise FigleafError(f"study {study.name} has no search: add to {study.folder / 'study.yaml'} {EXAMPLE}")
+            raise FigleafError(f"study {study.name} has no search: add to {study.folder / FILE_NAME} {EXAMPLE}")
         for override in overrides:
             if (key := override.partition("=")[0].lstrip("+~")) in section.space:
                 raise FigleafError(f"{override}: the search chooses {key}; take it out of search.space to set it")
         arm = [] if section.arm is None else study.arms[section.arm].overrides
-        found = {key: _distribution(key, values) for key, values in section.space.items()}
-        space = cls(study, section, (*study.base, *arm, *overrides), found)
-        space._try_out()
+        shared = (*study.base, *arm, *overrides)
+        compose("train", shared)  # a mistake in these is not the space's
+        try:
+            found = {key: _distribution(key, values) for key, values in section.space.items()}
+            space = cls(study, section, shared, found)
+            space._try_out()
+        except FigleafError as error:
+            raise FigleafError(f"{study.folder / FILE_NAME}: {error}") from error
         return space
 
     @property
@@ -94,16 +99,18 @@ class Space:
         return composed
 
     def _try_out(self) -> None:
-        middle = {key: _edges(distribution)[0] for key, distribution in self.distributions.items()}
+        first: dict[str, Any] = {}
         for key, distribution in self.distributions.items():
-            prints = set()
-            for value in _edges(distribution):
-                try:
-                    prints.add(fingerprint(self.config({**middle, key: value}), ""))
-                except FigleafError as error:
-                    raise FigleafError(f"search.space.{key}: {error}") from error
-            if len(prints) == 1:
+            least, *others = _edges(distribution)
+            try:
+                # Each value joins the first ones of the keys before it, so that a mistake is this key's.
+                start = fingerprint(self.config({**first, key: least}), "")
+                prints = {fingerprint(self.config({**first, key: value}), "") for value in others}
+            except FigleafError as error:
+                raise FigleafError(f"search.space.{key}: {error}") from error
+            if prints == {start}:
                 raise FigleafError(f"search.space.{key}: its values make no difference to a run; take it out")
+            first[key] = least
 
 
 def _distribution(key: str, values: Parameter) -> BaseDistribution:

@@ -12,6 +12,7 @@ import os
 import socket
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import optuna
 from filelock import FileLock
 from optuna import Study, Trial
 from optuna.exceptions import StorageInternalError
@@ -61,6 +63,7 @@ def open_storage(where: str) -> Iterator[Storage]:
 
     Whatever a database has trouble with while it is open becomes a `FigleafError` that names it and the way out.
     """
+    _quiet_optuna()
     if "://" not in where:
         yield _open_journal(Path(where).expanduser().absolute())
         return
@@ -176,6 +179,14 @@ class BeatingJournal(_LocalDeaths, _SilentFiles, JournalStorage):
 
 class _Relational(_LocalDeaths, RDBStorage):
     """Optuna's relational storage."""
+
+
+def _quiet_optuna() -> None:
+    """Only what is trouble: progress is shown by us, and what Optuna calls experimental is in use here on purpose."""
+    optuna.logging.set_verbosity(logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    for known in ("Heartbeat of storage is supposed", "The reported value is ignored"):
+        warnings.filterwarnings("ignore", known)
 
 
 def _retry() -> RetryHeartbeatStaleTrialCallback:

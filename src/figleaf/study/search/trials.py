@@ -1,8 +1,6 @@
 """The trials of a search, as its storage knows them: which comes next, what is told of it, which count."""
 
-import logging
 import math
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +36,6 @@ class Trials:
         self.wanted = wanted or section.trials or (space.grid_size if section.sampler == "grid" else DEFAULT_TRIALS)
         if section.sampler == "grid":
             self.wanted = min(self.wanted, space.grid_size)
-        _quiet_optuna()
         with storage.alone():
             self.study = optuna.create_study(
                 storage=storage.optuna,
@@ -187,11 +184,3 @@ def _pruner(section: SearchSection, epochs: int) -> BasePruner:
             return HyperbandPruner(min_resource=min(section.warmup, epochs), max_resource=epochs)
         case _:
             return NopPruner()
-
-
-def _quiet_optuna() -> None:
-    """Only what is trouble: progress is shown by us, and what Optuna calls experimental is in use here on purpose."""
-    optuna.logging.set_verbosity(logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    for known in ("Heartbeat of storage is supposed", "The reported value is ignored"):
-        warnings.filterwarnings("ignore", known)
