@@ -14,6 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from figleaf.config import OptimizerConfig
 from figleaf.data.loader import Batch
 from figleaf.evaluate.metrics import auroc
+from figleaf.train.frozen import logits_of
+from figleaf.train.ranks import gathered
 from figleaf.vgg.network import VGG
 
 
@@ -43,6 +45,7 @@ class Classifier(pl.LightningModule):
             average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         self.plateau_scale = 1.0  # the plateau schedule's share of the peak learning rate
+        self.frozen: Tensor | None = None  # by picture, what the first stage that learns takes in; see train.frozen
         self.validation: dict[str, float] = {}  # what the last validation found
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -98,7 +101,7 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy, averaged over samples (not over weights, which would make it depend on the rank's share)."""
-        logits = self.network(batch["image"])
+        logits = logits_of(self.network, batch, self.frozen)
         weights = self.class_weights
         assert weights is None or isinstance(weights, Tensor)
         smoothing = self.settings.label_smoothing
@@ -112,7 +115,8 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits; the numbers are made once, from all of them."""
-        self._seen.append((batch["index"].cpu(), batch["label"].cpu(), self.selected(batch["image"]).float().cpu()))
+        logits = logits_of(self.selected, batch, self.frozen)
+        self._seen.append((batch["index"].cpu(), batch["label"].cpu(), logits.float().cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Loss, accuracy, top-5 and AUROC over every validation sample of every rank, each counted once."""
@@ -137,14 +141,3 @@ class Classifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore it."""
         self.plateau_scale = checkpoint["plateau_scale"]
-
-
-def gathered(seen: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """(index, label, logits) of all ranks, ordered by index, from one rank's batches of them."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, seen)
-        seen = [batch for part in parts for batch in part]
-    index, label, logits = (torch.cat([batch[i] for batch in seen]) for i in range(3))
-    order = index.argsort()
-    return index[order], label[order], logits[order]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed
+from torch import Tensor
 
 from figleaf.errors import FigleafError
 
@@ -62,3 +63,14 @@ def require_equal_fingerprints(fingerprint: str, world_size: int) -> None:
     if len(set(fingerprints)) > 1:
         found = ", ".join(f"rank {rank}: {value[:12]}" for rank, value in enumerate(fingerprints))
         raise FigleafError(f"the ranks have different configurations or data ({found}): give all the same command")
+
+
+def gathered(seen: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """(index, label, logits) of all ranks, ordered by index, from one rank's batches of them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, seen)
+        seen = [batch for part in parts for batch in part]
+    index, label, logits = (torch.cat([batch[i] for batch in seen]) for i in range(3))
+    order = index.argsort()
+    return index[order], label[order], logits[order]

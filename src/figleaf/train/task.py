@@ -16,6 +16,7 @@ from figleaf.train.build import keep_best, make_module, make_plan, plateau
 from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
 from figleaf.train.evaluation import measure_trained
 from figleaf.train.folder import RunFolder, take_folder
+from figleaf.train.frozen import frozen_features
 from figleaf.train.inputs import Inputs, load_inputs
 from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, fit_metrics, predict_splits
 from figleaf.train.pruning import Ask, Pruning
@@ -101,6 +102,7 @@ def _run(
     module = make_module(config, inputs, rows, plan)
     clock = MetricRows(recorder.record, config.trainer.log_every_steps)
     if checkpoint is None or not checkpoint["finished"]:
+        module.frozen = frozen_features(module.network, inputs, config)
         best = BestWeights(
             lambda net: keep_best(net, folder, inputs, config),
             patience=config.trainer.early_stopping,

@@ -179,13 +179,25 @@ class VGG(nn.Module):
             raise ValueError(
                 f"images of {rgb.shape[-2]}x{rgb.shape[-1]} for a network built for {self.input_size}x{self.input_size}"
             )
-        x = self.normalize(rgb)
+        return self.from_stage(self.normalize(rgb), 0)
+
+    def from_stage(self, x: Tensor, first: int) -> Tensor:
+        """Logits (N, classes) of what stage number `first` (0 to 5, counted from 0; 5 is the head) takes in."""
         if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-            for stage in self.stages:
+            for stage in self.stages[first:]:
                 x = checkpoint(stage, x, use_reentrant=False, context_fn=partial(_contexts, stage))
         else:
-            x = self.features(x)
-        return self.classifier(torch.flatten(self.avgpool(x), 1))  # type: ignore[no-any-return]
+            for stage in self.stages[first:]:
+                x = stage(x)
+        logits: Tensor = self.classifier(torch.flatten(self.avgpool(x), 1))
+        return logits
+
+    def up_to_stage(self, rgb: Tensor, last: int) -> Tensor:
+        """What stage number `last` (0 to 5; 5 is the head) takes in, (N, C, h, w), of RGB images (N, 3, H, W)."""
+        x: Tensor = self.normalize(rgb)
+        for stage in self.stages[:last]:
+            x = stage(x)
+        return x
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training (or evaluation); frozen stages keep their batch norms on the stored statistics."""
