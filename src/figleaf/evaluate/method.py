@@ -64,8 +64,8 @@ class Method:
     def sizes(self, input_size: int) -> tuple[int, ...]:
         """The sides of the pictures in pixels, for a network that was trained on `input_size`.
 
-        Raises `FigleafError` when one is too small for the network, when two are the same, and when one is of no use to
-        a single view.
+        Raises `FigleafError` when one is too small for the network, when two are the same, and when one does not suit
+        the method.
         """
         sizes = tuple(round(s * input_size) if s <= _LARGEST_FACTOR else int(s) for s in self.scales)
         for size, scale in zip(sizes, self.scales, strict=True):
@@ -79,6 +79,10 @@ class Method:
                     f"{where}: method=single shows the network one picture of {input_size} pixels; "
                     "use method=dense or method=multi_crop for larger ones, or scales=[1.0]"
                 )
+            if "dense" in TECHNIQUES[self.name]:
+                from figleaf.vgg.dense import require_dense_size
+
+                require_dense_size(input_size, size)
         return sizes
 
     def variant(self, input_size: int) -> str:
@@ -93,7 +97,7 @@ class Method:
     def scorers(self, scorer: Scorer) -> list[Scorer]:
         """The scorers whose mean posterior is the answer: for every scale one, or two for dense and multi-crop.
 
-        Raises `FigleafError` as `sizes` does, and where the network cannot be applied densely.
+        Raises `FigleafError` as `sizes` does, and for dense evaluation of what takes pictures of one size only.
         """
         found: list[Scorer] = []
         for technique, size in self._steps(scorer.input_size):

@@ -44,7 +44,9 @@ class LiveDisplay:
 
     def started(self, active: Active) -> None:
         """Add its bar."""
-        epochs = active.trial.config.trainer.epochs
+        # What only measures has no epochs: its bar moves without an end.
+        config = active.trial.config
+        epochs = config.trainer.epochs if config.evaluation is None else None
         self._bars[active.trial.name] = self._progress.add_task(f"  {active.trial.name}", total=epochs, detail="")
 
     def ended(self, outcome: Outcome) -> None:
@@ -58,7 +60,8 @@ class LiveDisplay:
         """Move the bars."""
         for one in active:
             done, total = one.epochs, one.trial.config.trainer.epochs
-            detail = f"epoch {done}/{total}, {duration(one.seconds)}"
+            trains = one.trial.config.evaluation is None
+            detail = (f"epoch {done}/{total}, " if trains else "") + duration(one.seconds)
             self._progress.update(self._bars[one.trial.name], completed=done, detail=detail)
         fractions = [one.fraction for one in active]
         left = seconds_left(self._ended, active, waiting=self._total - len(self._ended) - len(active), jobs=self._jobs)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from figleaf.config import MethodConfig, TrainConfig
 from figleaf.errors import FigleafError
-from figleaf.study.records import load_records
+from figleaf.study.records import FOLDER
 from figleaf.study.spec import FILE_NAME, Study, find_study
 
 if TYPE_CHECKING:  # a plan is made of what this module gives
@@ -79,7 +79,7 @@ def require_trained_runs(study: Study, due: "Sequence[Trial]", known: "Knowledge
         return
     of = study.runs_of
     source = find_study(of.study, study.folder.parent)
-    has_records = any(f"{of.arm}-{seed}" in load_records(source.results) for seed in lacking)
+    has_records = any((source.results / FOLDER / f"{of.arm}-{seed}.json").is_file() for seed in lacking)
     raise FigleafError(
         f"study {study.name} evaluates runs of study {of.study} that are not in this tracker: arm {of.arm}, "
         f"seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}"
