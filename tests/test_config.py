@@ -35,6 +35,10 @@ from figleaf.errors import FigleafError
         ("optimizer.name=lion", "one of sgd, adamw"),
         ("model=[]", "model"),
         ("seed=[", "seed"),
+        ("seed=4294967296", "seed=4294967296: expected 0 to 4294967295"),
+        ("optimizer.lr=inf", "optimizer.lr=inf: expected a finite number"),
+        ("data.manifest=m.csv", "not read with data.source=scenes; pass data=manifest, too"),
+        ("data.unsafe=[]", "not read with data.source=scenes"),
     ],
 )
 def test_wrong_override_is_named_with_the_way_out(override: str, told: str) -> None:
@@ -45,7 +49,7 @@ def test_wrong_override_is_named_with_the_way_out(override: str, told: str) -> N
 
 
 def test_config_survives_plain_containers() -> None:
-    config = compose("train", ["model=vgg19", "augment=pca", "data.unsafe=[b]"])
+    config = compose("train", ["data=manifest", "model=vgg19", "augment=pca", "data.unsafe=[b]"])
     assert from_dict(to_dict(config), TrainConfig) == config
 
 

@@ -56,7 +56,8 @@ def test_the_form_to_type_for_a_text_gives_that_text(value: str) -> None:
 def test_the_form_to_type_works_for_any_text(value: str) -> None:
     if re.search(r"\$\{[^{}]*\}", value):
         return  # an interpolation, which stays one
-    assert compose("train", [told_to_type(refusal(f"data.manifest={value}"))]).data.manifest == value
+    typed_in = told_to_type(refusal(f"data.manifest={value}"))
+    assert compose("train", ["data=manifest", typed_in]).data.manifest == value
 
 
 @pytest.mark.parametrize(
@@ -75,12 +76,12 @@ def test_the_form_to_type_works_for_any_text(value: str) -> None:
 def test_the_form_to_type_for_a_list_gives_its_names(value: str, meant: list[str]) -> None:
     message = refusal(f"data.classes={value}")
     assert message.startswith(f"data.classes={value}: expected a list of names")
-    assert compose("train", [told_to_type(message)]).data.classes == meant
+    assert compose("train", ["data=manifest", told_to_type(message)]).data.classes == meant
 
 
 @pytest.mark.parametrize(
     "override",
-    ["data.classes=[a,b", "seed=[", "seed=1,2", "model.dropout=0.5,", "model=[a", "name=${sed}", "model=x y"],
+    ["data.classes=[a,b", "seed=[", "seed=1,2", "model.dropout=0.5,", "model=x y", "name=${sed}", "data=null"],
 )
 def test_only_the_override_at_fault_is_named(override: str) -> None:
     message = refusal(override)
@@ -91,7 +92,7 @@ def test_only_the_override_at_fault_is_named(override: str) -> None:
 
 @pytest.mark.parametrize("value", ["größe/m.csv", "~/m.csv", "a#b;c&d.csv", "12345678", "1e5", "an image.csv"])
 def test_a_text_that_can_only_be_meant_as_it_stands_needs_no_quotes(value: str) -> None:
-    assert compose("train", [f"data.manifest={value}"]).data.manifest == value
+    assert compose("train", ["data=manifest", f"data.manifest={value}"]).data.manifest == value
     assert expand_grid([f"data.manifest={value}", "seed=1,2"])[1][1] == "seed=2"
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import os
 import types
 import typing
@@ -106,7 +107,18 @@ def compose(root: str = "train", overrides: Sequence[str] = ()) -> Any:
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise FigleafError(_explain(error, root, overrides)) from error
-    return from_dict(typing.cast(dict[str, Any], values), ROOTS[root])
+    config: Any = from_dict(typing.cast(dict[str, Any], values), ROOTS[root])
+    if hasattr(config, "data"):
+        _require_read(config.data)
+    return config
+
+
+def _require_read(data: DataConfig) -> None:
+    """Refuse keys of a manifest where none is read: a run would be of other pictures than its user believes."""
+    for key in ("manifest", "root", "classes", "unsafe"):
+        value = getattr(data, key)
+        if value is not None and data.source != "manifest":
+            raise FigleafError(f"data.{key}={value}: not read with data.source={data.source}; pass data=manifest, too")
 
 
 def choices(schema: type) -> dict[str, list[str]]:
@@ -222,6 +234,8 @@ def _checked(value: Any, hint: Any, key: str, rule: Rule | None) -> Any:
             return [_checked(item, inner[0], f"{key}[{i}]", None) for i, item in enumerate(value)]
     if isinstance(value, int) and not isinstance(value, bool) and float in allowed:
         value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FigleafError(f"{key}={value}: expected a finite number")
     if not any(_is_a(value, kind) for kind in allowed):
         raise FigleafError(f"{key}={value}: expected {' or '.join(_type_name(kind) for kind in allowed)}")
     if rule is not None and value is not None and not rule.holds(value):

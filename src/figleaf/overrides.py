@@ -120,8 +120,9 @@ def _require_one_value(text: str, override: _Override, schema: type) -> None:
         raise FigleafError(_refusal(override, schema))
     value, kind = parsed.value(), _kind(schema, override.name)
     is_text = [isinstance(item, str) or hasattr(item, "with_quotes") for item in _listed(value)]
-    if value is not None and (
+    if (value is not None or kind == "group") and (
         (kind == "text" and (isinstance(value, list | dict) or not all(is_text)))
+        or (kind == "group" and not isinstance(value, str))
         or (kind == "names" and not (isinstance(value, list) and all(is_text)))
     ):
         raise FigleafError(_refusal(override, schema))

@@ -24,6 +24,11 @@ def _at_least(low: float) -> dict[str, Rule]:
     return {"rule": Rule(lambda value: value is None or value >= low, f"at least {low}")}
 
 
+def _seed() -> dict[str, Rule]:
+    # What numpy's older generators take, which scikit-learn's splits and Lightning still use.
+    return {"rule": Rule(lambda value: 0 <= value < 2**32, "0 to 4294967295")}
+
+
 def _fraction(*, zero: bool = True, one: bool = False) -> dict[str, Rule]:
     text = f"0 {'<=' if zero else '<'} x {'<=' if one else '<'} 1"
     return {"rule": Rule(lambda x: (x > 0 or (zero and x == 0)) and (x < 1 or (one and x == 1)), text)}
@@ -40,7 +45,7 @@ class DataConfig:
     classes: list[str] | None = None  # logit order; default: sorted labels
     unsafe: list[str] | None = None  # classes whose probability is the score; [] where nothing is unsafe
     count: int = field(default=2000, metadata=_at_least(8))  # scenes: how many pictures
-    seed: int = field(default=0, metadata=_at_least(0))  # scenes and cuts
+    seed: int = field(default=0, metadata=_seed())  # scenes and cuts
     size: int = field(default=96, metadata=_at_least(32))  # scenes: pixels a side
     calib_fraction: float = field(default=0.1, metadata=_fraction())  # cut by group from train, for calibration only
     fold: int | None = field(default=None, metadata=_at_least(0))  # cross-validation: this fold becomes val
@@ -151,7 +156,7 @@ class TrainConfig:
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     tracking: TrackingConfig
-    seed: int = field(default=1, metadata=_at_least(0))
+    seed: int = field(default=1, metadata=_seed())
     name: str | None = None  # default: made from what varies
     study: str | None = None
     arm: str | None = None

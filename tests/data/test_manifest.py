@@ -179,6 +179,25 @@ def test_a_note_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
         load_manifest(tmp_path / "m.csv")
 
 
+@pytest.mark.parametrize(
+    ("note", "told"),
+    [
+        ("[]", "expected an object"),
+        ('{"classes": 1}', "classes=1: expected a list of texts"),
+        ('{"classes": [1, 2]}', "expected a list of texts"),
+        ('{"unsafe": "nsfw"}', "unsafe='nsfw': expected a list of texts"),
+        ('{"name": 5}', "name=5: expected a text"),
+        ('{"root": 5}', "root=5: expected a text"),
+        ("{", "not JSON"),
+    ],
+)
+def test_a_note_of_another_shape_is_refused(tmp_path: Path, note: str, told: str) -> None:
+    save_manifest(manifest(tmp_path), tmp_path / "m.csv")
+    (tmp_path / "m.csv.json").write_text(note)
+    with pytest.raises(FigleafError, match=rf"m\.csv\.json: .*{told}"):
+        load_manifest(tmp_path / "m.csv")
+
+
 def test_the_skin_area_manifest_loads(shared: Path) -> None:
     m = load_manifest(shared / "data/skin_area/manifest.csv", unsafe=("large_skin",), name="skin-area proxy")
     assert len(m) == 4822

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figleaf.data.augment import sample_generator
-from figleaf.data.decode import decode, resize
+from figleaf.data.decode import DecodeError, RgbU8, decode, resize
 from figleaf.data.view import Geometry
 from figleaf.errors import FigleafError
 
@@ -96,8 +96,18 @@ def label_drift(
 
 
 def load_masks(paths: Sequence[Path], size: int) -> UInt8Array:
-    """Read masks (white = 255 = inside) as (N, size, size), squashed as their images are. Raises DecodeError."""
-    return np.stack([resize(decode(path), size)[..., 0] for path in paths])
+    """Read masks (white = 255 = inside) as (N, size, size), squashed as their images are.
+
+    Raises FigleafError that names the first that cannot be read.
+    """
+    return np.stack([resize(_mask(path), size)[..., 0] for path in paths])
+
+
+def _mask(path: Path) -> RgbU8:
+    try:
+        return decode(path)
+    except DecodeError as error:
+        raise FigleafError(f"mask {path}: {error.reason}; the augmentation check needs all masks") from error
 
 
 def _share(mask_u8: UInt8Array, within_u8: UInt8Array | None) -> float:

@@ -278,9 +278,18 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     if not sidecar.exists():
         return {}
     try:
-        said: dict[str, Any] = json.loads(sidecar.read_text(encoding="utf-8"))
+        said: Any = json.loads(sidecar.read_text(encoding="utf-8"))
     except ValueError as error:
         raise FigleafError(f"{sidecar}: not JSON: {error}") from error
+    except OSError as error:
+        raise FigleafError(f"{sidecar}: cannot be read: {error.strerror}") from error
+    if not isinstance(said, dict):
+        raise FigleafError(f"{sidecar}: expected an object with name, classes, unsafe and root")
     if unknown := sorted(set(said) - {"name", "classes", "unsafe", "root"}):
         raise FigleafError(f"{sidecar}: unknown key {unknown[0]!r}: expected name, classes, unsafe and root")
+    for key, value in said.items():
+        if key in ("name", "root") and not isinstance(value, str):
+            raise FigleafError(f"{sidecar}: {key}={value!r}: expected a text")
+        if key in ("classes", "unsafe") and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            raise FigleafError(f"{sidecar}: {key}={value!r}: expected a list of texts")
     return said

@@ -30,7 +30,10 @@ def read_manifest(data: DataConfig, home: Path) -> Manifest:
     if data.fold is not None:
         manifest = assign_fold(manifest, fold=data.fold, folds=data.folds, seed=data.seed)
     if data.calib_fraction and "train" in manifest.splits and "calib" not in manifest.splits:
-        manifest = cut(manifest, fraction=data.calib_fraction, seed=data.seed)
+        try:
+            manifest = cut(manifest, fraction=data.calib_fraction, seed=data.seed)
+        except FigleafError as error:
+            raise FigleafError(f"data.calib_fraction={data.calib_fraction}: {error}; 0 cuts none") from error
     return manifest
 
 
