@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "train": {"evaluate", "vgg", "data", "tracking", "config"},
     "export": {"evaluate", "vgg", "data"},
     "study": {"train", "evaluate", "vgg", "data", "tracking", "config"},
-    "commands": {"study", "train", "export", "evaluate", "vgg", "data", "tracking", "config", "cli"},
+    "commands": {"study", "train", "export", "evaluate", "vgg", "data", "tracking", "config", "overrides", "cli"},
     "cli": {"commands"},
 }
 ONLY_IN = {

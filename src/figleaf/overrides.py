@@ -22,6 +22,7 @@ _READ = re.compile(r"[A-Za-z0-9_/\-\\+.$%*@?|:=,()\[\]{} \t'\"]*")
 _MEANS_SOMETHING = re.compile(r"[=,()\[\]{}'\"]")
 # What may stand in a list without quotes, and is no number, truth value or null.
 _PLAIN_NAME = re.compile(r"(?!(?:true|false|null|inf|nan)$)[A-Za-z_][A-Za-z0-9_./-]*", re.IGNORECASE)
+_PLAIN_PATH = re.compile(r"[./][A-Za-z0-9_./-]*|[a-z]+:[A-Za-z0-9_./:-]+")
 _OPEN_INTERPOLATION = re.compile(r"\$\{(?![^{}]*\})")
 # In a shell's double quotes these are no letters; two backslashes would become one.
 _NOT_IN_DOUBLE_QUOTES = re.compile(r'["$`!]|\\\\')
@@ -56,6 +57,11 @@ def combinations(overrides: Sequence[str], schema: type) -> list[list[str]]:
         swept = parsed.is_sweep_override()
         axes.append([f"{override.key}={value}" for value in parsed.sweep_string_iterator()] if swept else [text])
     return [list(combination) for combination in product(*axes)]
+
+
+def written(key: str, value: Any) -> str:
+    """The override that gives `key` this plain value: null, truth value, number, text, or a list or group of these."""
+    return f"{key}={_literal(value)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +161,19 @@ def _names(value: str) -> list[str]:
     """The names that somebody may have meant by a list, each as it is written in one."""
     names = (_unquoted(name.strip()) for name in value.strip().removeprefix("[").removesuffix("]").split(","))
     return [name if _PLAIN_NAME.fullmatch(name) else _quoted(name) for name in names if name]
+
+
+def _literal(value: Any, *, in_list: bool = False) -> str:
+    """`value` as the grammar writes it; a text stands without quotes where it is read as itself."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_literal(item, in_list=True) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_literal(item, in_list=True)}' for key, item in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, str):
+        return repr(value)
+    return value if _PLAIN_NAME.fullmatch(value) or (not in_list and _PLAIN_PATH.fullmatch(value)) else _quoted(value)
 
 
 def _unquoted(value: str) -> str:

@@ -53,6 +53,23 @@ def test_staged_changes_and_new_files_count_as_changes(checkout: Path) -> None:
     assert "+new" in git_state(checkout)["diff"]
 
 
+def test_new_code_and_presets_are_in_the_patch_and_nothing_else_new_is(checkout: Path, tmp_path: Path) -> None:
+    new = {"src/new.py": "z = 1\n", "conf/größe.yaml": "a: 1", "src/photo.png": "private", "secret.py": "key"}
+    for name, text in new.items():
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text(text)
+    diff = git_state(checkout / "deep")["diff"]
+    assert "private" not in diff
+    assert "key" not in diff
+    assert diff.endswith("# new file, not in the patch: secret.py\n# new file, not in the patch: src/photo.png\n")
+    git(tmp_path, "clone", "-q", "checkout", "clone")
+    patch = tmp_path / "git.diff"
+    patch.write_text(diff)
+    git(tmp_path / "clone", "apply", str(patch))
+    for name in ("src/new.py", "conf/größe.yaml"):
+        assert (tmp_path / "clone" / name).read_text() == new[name]
+
+
 def test_a_huge_patch_is_cut_and_says_so(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "_LONGEST_DIFF", 1000)
     (checkout / "deep" / "code.py").write_text("y" * 5000)

@@ -12,6 +12,9 @@ import psutil
 
 _LONGEST_DIFF = 2**20
 _GIT_TIMEOUT_S = 20.0
+_PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--no-color")  # whatever the user's configuration says
+# What a new file must be to be copied into the tracker: a stray one may be private, or pictures.
+_CODE_FOLDERS, _CODE_SUFFIXES = ("src/", "conf/"), (".py", ".yaml")
 
 
 class GitState(TypedDict):
@@ -25,18 +28,22 @@ class GitState(TypedDict):
 def git_state(folder: Path | None = None) -> GitState:
     """Give the state of the git checkout around `folder` (default: the one this code runs from).
 
-    `diff` is a patch against the commit, followed by the names of new files git does not ignore, as comments; at most
-    a megabyte of it. Without git or a checkout: commit "unknown", nothing else.
+    `diff` is a patch against the commit, new code and presets included, followed by the names of all other new files
+    git does not ignore, as comments; at most a megabyte of it. Without git or a checkout: commit "unknown", nothing
+    else.
     """
     folder = folder or Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD").strip()
         top = Path(_git(folder, "rev-parse", "--show-toplevel").rstrip("\n"))
-        diff = _git(top, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
+        diff = _git(top, "diff", "HEAD", *_PLAIN_DIFF)
         new_files = _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]
+        new_code = [name for name in new_files if name.startswith(_CODE_FOLDERS) and name.endswith(_CODE_SUFFIXES)]
+        diff += "".join(_git(top, "diff", "--no-index", *_PLAIN_DIFF, "--", os.devnull, name) for name in new_code)
     except (OSError, subprocess.SubprocessError):
         return {"commit": "unknown", "dirty": False, "diff": ""}
-    text = diff + "".join(f"# new file, not in the patch: {name}\n" for name in new_files)
+    others = sorted(set(new_files) - set(new_code))
+    text = diff + "".join(f"# new file, not in the patch: {name}\n" for name in others)
     if len(text) > _LONGEST_DIFF:
         text = text[:_LONGEST_DIFF] + f"\n# cut: {len(text)} characters in all\n"
     return {"commit": commit, "dirty": bool(diff or new_files), "diff": text}
@@ -75,9 +82,11 @@ def _git(folder: Path, *arguments: str) -> str:
         env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        check=True,
+        check=False,
         timeout=_GIT_TIMEOUT_S,
     )
+    if finished.returncode > ("--no-index" in arguments):  # which says 1 for a difference
+        raise subprocess.SubprocessError(finished.stderr.decode(errors="replace"))
     return finished.stdout.decode(errors="replace")
 
 
