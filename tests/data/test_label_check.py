@@ -128,3 +128,9 @@ def test_masks_are_squashed_like_their_images(tmp_path: Path) -> None:
 def test_an_impossible_rule_is_refused(positive: float, negative: float) -> None:
     with pytest.raises(FigleafError, match="expected 0 <= negative_to <= positive_from <= 1"):
         LabelRule(positive, negative)
+
+
+def test_mask_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(FigleafError, match=r"mask .*broken\.png: not an image .* needs all masks"):
+        load_masks([tmp_path / "broken.png"], 16)

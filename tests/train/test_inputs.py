@@ -8,11 +8,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from figleaf.config import compose
+from figleaf.config import DataConfig, compose
 from figleaf.data.cache import DecodedImages
 from figleaf.data.manifest import Manifest, save_manifest
 from figleaf.errors import FigleafError
-from figleaf.train.inputs import Inputs
+from figleaf.train.inputs import Inputs, read_manifest
 from figleaf.train.task import train
 
 
@@ -59,6 +59,12 @@ def test_split_that_is_not_there_is_an_error_of_its_own() -> None:
         inputs("ns", "").warnings()
     with pytest.raises(FigleafError, match=r"'val' holds 1 samples, none of them readable, as /data/2\.png: broken; "):
         inputs("ns", "n", unreadable=(2,)).warnings()
+
+
+def test_calib_split_that_cannot_be_cut_names_the_key_that_leaves_it_out(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,label,split,group\na,nsfw,train,g\nb,sfw,train,g\nc,sfw,val,h\n")
+    with pytest.raises(FigleafError, match=r"data\.calib_fraction=0\.1: .* one group; 0 cuts none"):
+        read_manifest(DataConfig(manifest=str(tmp_path / "m.csv")), tmp_path)
 
 
 def test_run_whose_val_holds_one_class_says_so_and_is_tagged(
