@@ -161,21 +161,22 @@ def _listed(found: Sequence[FoundRun]) -> str:
 
 def _search(store: Store, filter_string: str, limit: int | None = None) -> list[FoundRun]:
     """Run one filter over the project's experiments, the latest start first, page by page."""
-    experiment_ids = store.experiment_ids()
     found: list[FoundRun] = []
     token: str | None = None
-    while experiment_ids:
-        page = store.client.search_runs(
-            experiment_ids,
-            filter_string,
-            max_results=limit or _RUNS_PER_PAGE,
-            order_by=["attributes.start_time DESC", "attributes.run_id"],
-            page_token=token,
-        )
-        found += [_found(store, run) for run in page]
-        token = page.token
-        if not token or limit is not None:
-            break
+    with store.explained():
+        experiment_ids = store.experiment_ids()
+        while experiment_ids:
+            page = store.client.search_runs(
+                experiment_ids,
+                filter_string,
+                max_results=limit or _RUNS_PER_PAGE,
+                order_by=["attributes.start_time DESC", "attributes.run_id"],
+                page_token=token,
+            )
+            found += [_found(store, run) for run in page]
+            token = page.token
+            if not token or limit is not None:
+                break
     return found
 
 

@@ -15,6 +15,9 @@ def reap(store: Store, *, stale_after_s: float = 120.0) -> list[dict[str, object
 
     Returns:
         One row a run marked: `run_id`, `name`, `host`, `silent_s`, `folder` ("" when on another machine).
+
+    Raises:
+        FigleafError: the tracker is away, or cannot be written.
     """
     rows: list[dict[str, object]] = []
     for run in runs(store, status="RUNNING"):
@@ -23,7 +26,8 @@ def reap(store: Store, *, stale_after_s: float = 120.0) -> list[dict[str, object
         beat = Beat.parse(run.tags[TAG])
         if not beat.is_dead(stale_after_s):
             continue
-        store.client.set_terminated(run.run_id, "KILLED", int(beat.time * 1000))
+        with store.explained():
+            store.client.set_terminated(run.run_id, "KILLED", int(beat.time * 1000))
         rows.append(
             {
                 "run_id": run.run_id,

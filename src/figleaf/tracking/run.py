@@ -26,7 +26,7 @@ from figleaf.tracking.journal import MetricJournal
 from figleaf.tracking.params import cut, flatten
 from figleaf.tracking.record import TOKEN_TAG, RunRecord, lock_folder
 from figleaf.tracking.signals import TERMINATED_CODE, EndingSignals
-from figleaf.tracking.store import Store, first_line
+from figleaf.tracking.store import Store, first_line, shown
 
 # Ended from outside, a job has little time: SLURM sends SIGKILL 30 s after SIGTERM.
 _LONGEST_WAIT_WHEN_KILLED_S = 10.0
@@ -93,7 +93,8 @@ class TrackedRun:
                 undone_on_failure.callback(run.journal.close)
                 run._open(experiment, name, flatten(params), all_tags)
             except MlflowException as error:
-                raise FigleafError(f"the tracker does not take the run {name!r}: {first_line(error)}") from error
+                where = f"tracking.uri={shown(store.uri)}"
+                raise FigleafError(f"{where}: it does not take the run {name!r}: {first_line(error)}") from error
             undone_on_failure.pop_all()
         return run
 

@@ -5,6 +5,8 @@ import os
 import socket
 import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -36,6 +38,7 @@ _ENVIRONMENT = {
 _NOISY_LOGGERS = {"mlflow.store.db.utils": logging.CRITICAL, "urllib3.connectionpool": logging.ERROR}
 
 _PROJECT_TAG = "figleaf.project"
+_ASIDE = "(raised as a result of Query-invoked autoflush"  # which SQLAlchemy puts before what happened
 _SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -70,6 +73,14 @@ class Store:
         if _PROJECT_TAG not in found.tags:
             self.client.set_experiment_tag(found.experiment_id, _PROJECT_TAG, "1")
         return str(found.experiment_id)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what the tracker raises, away or not to be written, into a `FigleafError` that names it."""
+        try:
+            yield
+        except MlflowException as error:
+            raise FigleafError(f"tracking.uri={shown(self.uri)}: {first_line(error)}") from error
 
     def experiment_ids(self) -> list[str]:
         """The project's experiments: those that `experiment` made or was asked for. A server may hold others."""
@@ -127,8 +138,9 @@ def shown(uri: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of an exception's message, or its type when there is none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """Give the first line of an exception's message that says something, or its type when there is none."""
+    said = (line for line in str(error).splitlines() if line and not line.startswith(_ASIDE))
+    return next(said, type(error).__name__)
 
 
 def _open_sqlite(uri: str, home: Path) -> Store:
