@@ -52,10 +52,10 @@ def test_training_on_features_is_training_on_pictures(monkeypatch: pytest.Monkey
     assert once["fit/nll"] == pytest.approx(every["fit/nll"], abs=1e-4)
 
 
-def test_nothing_is_kept_where_pictures_or_weights_change() -> None:
+def test_nothing_is_kept_where_pictures_or_weights_change(tmp_path: Path) -> None:
     for overrides in (["model.frozen_stages=0"], ["model.frozen_stages=3", "augment.reflect=true"]):
         settings = config(*overrides)
-        inputs = load_inputs(settings.data, settings.model.input_size, 1.0, Path("unused"))
+        inputs = load_inputs(settings.data, settings.model.input_size, 1.0, tmp_path)
         net = VGG(depth=11, width=0.125, head="gap", input_size=settings.model.input_size)
         freeze(net, settings.model.frozen_stages)
         assert frozen_features(net, inputs, settings) is None
