@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "config": {"settings", "overrides"},
     "train": {"evaluate", "vgg", "data", "tracking", "config"},
     "export": {"evaluate", "vgg", "data"},
-    "study": {"train", "evaluate", "vgg", "data", "tracking", "config"},
+    "study": {"train", "evaluate", "vgg", "data", "tracking", "config", "overrides"},
     "commands": {"study", "train", "export", "evaluate", "vgg", "data", "tracking", "config", "overrides", "cli"},
     "cli": {"commands"},
 }
