@@ -173,6 +173,13 @@ def test_runs_on_other_data_are_not_tested_but_the_rest_is_shown(
         assert "B - A" in text
 
 
+def test_each_column_stands_under_its_name(make: Make) -> None:
+    text = to_markdown(compare_runs([make("a", predictions(1.0)), make("b", predictions(2.0))], resamples=0))
+    head, _, first, *_ = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if "|" in line]
+    row = dict(zip(head, first, strict=True))
+    assert (row["name"], row["data"], row["hash"], row["commit (* changed)"]) == ("a", "made up", "", "c" * 10 + "*")
+
+
 def test_tolerance_counts_in_the_direction_that_is_worse(make: Make) -> None:
     runs = [make("a", predictions(2.0)), make("b", predictions(1.0), {"time/train_seconds": 14.0})]
     keys = ("test/auroc", "test/nll", "time/train_seconds")

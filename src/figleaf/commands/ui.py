@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from figleaf.commands.arguments import parser, say
 from figleaf.config import home
-from figleaf.errors import FigleafError
 from figleaf.files import explained
 
 EPILOG = """\
@@ -21,12 +20,12 @@ def main(arguments: Sequence[str]) -> int:
     known.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     known.add_argument("--port", type=int, default=5000, help="default 5000")
     options = known.parse_args(arguments)
-    from figleaf.tracking.leash import Leashed
-    from figleaf.tracking.postgres import last_words
+    from figleaf.tracking.leash import Leashed, last_words
+    from figleaf.tracking.server import require_free
     from figleaf.tracking.signals import EndingSignals
     from figleaf.tracking.store import open_store, ui_command
 
-    _require_free(options.host, options.port)
+    require_free(options.host, options.port)
     command = ui_command(open_store(None, home()), options.host, options.port)
     log = home() / "logs" / f"ui-{options.port}.log"
     with explained(log):
@@ -51,15 +50,6 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         program.stop()
         signals.restore()
-
-
-def _require_free(host: str, port: int) -> None:
-    """The server itself would report a port in use with a traceback and exit code 0."""
-    try:
-        with socket.create_server((host, port)):
-            pass
-    except (OSError, OverflowError) as error:
-        raise FigleafError(f"port={port}: cannot serve on {host} ({error}); pass another --port") from error
 
 
 def _answers(host: str, port: int) -> bool:

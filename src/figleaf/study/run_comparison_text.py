@@ -107,7 +107,8 @@ def _sections(comparison: RunComparison, verdicts: Sequence[Verdict], style: str
             run.run_id[:8],
             run.name,
             run.status,
-            f"{run.data} {run.data_hash[:8]}",
+            run.data,
+            run.data_hash[:8],
             run.commit[:10] + "*" * run.is_dirty,
         ]
         for of, run in zip(letters, comparison.runs, strict=True)

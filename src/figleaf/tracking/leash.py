@@ -63,6 +63,16 @@ class Leashed:
         self._leash.wait()
 
 
+def last_words(log: Path, start: int = 0) -> str:
+    """The last line of a log that says something, from byte `start` on."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read()[-65536:].decode(errors="replace").splitlines()
+    said = [line.strip() for line in lines if line.strip()]
+    grave = [line for line in said if any(word in line for word in ("FATAL", "ERROR", "Error", "error"))]
+    return next(reversed(grave or said), "no word in its log")
+
+
 def _main() -> int:
     """The process between: start the program, wait for its end or for the pipe's."""
     known = argparse.ArgumentParser(prog="leash")

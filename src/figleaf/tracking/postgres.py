@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from figleaf.errors import FigleafError
 from figleaf.files import explained
-from figleaf.tracking.leash import Leashed
+from figleaf.tracking.leash import Leashed, last_words
 
 NAME = "mlflow"  # of the role and of its database
 _DEBIAN = Path("/usr/lib/postgresql")
@@ -192,16 +192,6 @@ class Cluster:
         if self.user is None:
             return {}
         return {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": [], "cwd": "/"}
-
-
-def last_words(log: Path, start: int = 0) -> str:
-    """The last line of a log that says something, from byte `start` on."""
-    with log.open("rb") as file:
-        file.seek(start)
-        lines = file.read()[-65536:].decode(errors="replace").splitlines()
-    said = [line.strip() for line in lines if line.strip()]
-    grave = [line for line in said if any(word in line for word in ("FATAL", "ERROR", "Error", "error"))]
-    return next(reversed(grave or said), "no word in its log")
 
 
 def _programs(version_file: Path) -> Path:

@@ -16,8 +16,8 @@ import requests
 
 from figleaf.errors import FigleafError
 from figleaf.files import explained, write_text
-from figleaf.tracking.leash import Leashed
-from figleaf.tracking.postgres import Cluster, last_words
+from figleaf.tracking.leash import Leashed, last_words
+from figleaf.tracking.postgres import Cluster
 
 _START_S = 180.0  # MLflow's imports, and its tables when the database is new
 _LONGEST_LOG = 20_000_000
