@@ -121,6 +121,11 @@ def test_records_of_the_trained_runs_are_known_not_to_hold_weights(
         ("seeds: [1, 2]", "seeds: [1, 7, 9]", "is trained with 1, 2, 3, not with 7, 9"),
         ("seeds:", "base: [model.dropout=0.1]\nseeds:", "base: a study with runs_of trains nothing"),
         ("single: {evaluate: {}}", "single: []", "arms.single: a study with runs_of trains nothing: each arm is eval"),
+        (
+            "seeds:",
+            "search: {space: {model.dropout: [0.0, 0.5]}}\nseeds:",
+            "search: a study with runs_of trains nothing",
+        ),
         ("{evaluate: {}}", "{evaluate: {}, overrides: [seed=1]}", "the study sets arm, evaluation, name, seed"),
         (
             "{evaluate: {}}",

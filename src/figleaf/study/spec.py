@@ -293,6 +293,8 @@ def _check(study: Study) -> None:
 
     _check_comparisons(study)
     if study.search is not None:
+        if study.runs_of is not None:
+            raise FigleafError("search: a study with runs_of trains nothing; search in the study that it names")
         study.search.check(list(study.arms), study.select.key, study.select.mode)
 
 
