@@ -40,7 +40,7 @@ def refusal(folder: Path, text: str) -> str:
 
 def test_a_missing_manifest_is_named_once_with_its_key_its_whole_path_and_the_rule(place: Path) -> None:
     told = refusal(place, STUDY)
-    assert told.startswith("study mine, arms plain, dropout: data.manifest=photos/manifest.csv: ")
+    assert told.startswith("study mine, every arm: data.manifest=photos/manifest.csv: ")
     assert f"looked for at {place}/photos/manifest.csv" in told
     assert "starts from the folder the command is given in" in told
     assert f"an absolute path in {place}/experiments/mine/study.yaml" in told
@@ -58,6 +58,7 @@ def test_where_the_path_holds_nothing_is_said_and_elsewhere_the_right_folder_is_
     monkeypatch.chdir(place / "elsewhere")
     told = refusal(place, STUDY)
     assert f"looked for at {place}/elsewhere/photos/manifest.csv" in told
+    assert f"(looked for at {place}/x/m.csv)" in refusal(place, STUDY.replace("photos/manifest.csv", "../x/m.csv"))
     assert f"it is there from {place}: change to the right folder" in told
 
 

@@ -7,8 +7,9 @@ from made_up import STUDY, all_done, known, made_run, trials_of, write_study
 
 from figleaf.study.plan import plan
 from figleaf.study.render import to_csv, to_html, to_latex, to_markdown
+from figleaf.study.selection import selected_arm
 from figleaf.study.spec import Study
-from figleaf.study.table import arm_rows, arm_stat, build_table, selected_arm
+from figleaf.study.table import arm_rows, arm_stat, build_table
 
 TWO_SEEDS = STUDY.replace("[0, 1, 2]", "[0, 1]")
 ONE_SEED = STUDY.replace("[0, 1, 2]", "[0]")

@@ -43,10 +43,11 @@ def _faults(config: TrainConfig) -> Iterator[tuple[str, str | None, str]]:
 
 def _told(study: Study, fault: tuple[str, str | None, str], arms: Sequence[str]) -> str:
     key, path, reason = fault
-    where = f"study {study.name}, arm{'s' * (len(arms) > 1)} {', '.join(arms)}: {key}={path or 'null'}: {reason}"
+    whose = "every arm" if len(arms) == len(study.arms) else f"arm{'s' * (len(arms) > 1)} {', '.join(arms)}"
+    where = f"study {study.name}, {whose}: {key}={path or 'null'}: {reason}"
     if path is None or Path(path).expanduser().is_absolute():
         return where
-    found, beside = Path(path).absolute(), study.folder.parent.parent
+    found, beside = Path(path).resolve(), study.folder.parent.parent
     hint = f"; it is there from {beside}" if (beside / path).exists() and not found.exists() else ""
     return (
         f"{where} (looked for at {found}). A relative path in a study starts from the folder the command is given in"
