@@ -17,7 +17,8 @@ from figleaf.evaluate.predictions import Predictions
 def log_mean_posterior(logits: NDArray[np.floating] | Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
     """Log-probabilities (N, C): the mean of the softmax posteriors of K answers, (K, N, C). NaN where one has NaN."""
     each = log_softmax(np.asarray(logits, dtype=np.float64), axis=2)
-    return (logsumexp(each, axis=0) - np.log(len(each))).astype(np.float32)
+    averaged: NDArray[np.float32] = (logsumexp(each, axis=0) - np.log(len(each))).astype(np.float32)
+    return averaged
 
 
 def average(answers: Sequence[Predictions]) -> Predictions:
