@@ -52,7 +52,8 @@ def _best_preset(group: str, wanted: Mapping[str, Any]) -> list[str]:
     candidates: list[tuple[str, ...]] = [()]
     if _left((), group, wanted):
         candidates += [(f"{group}={name}",) for name in choices(TrainConfig)[group]]
-    return list(min(candidates, key=lambda overrides: _left(overrides, group, wanted)))
+    best: tuple[str, ...] = min(candidates, key=lambda overrides: _left(overrides, group, wanted))
+    return list(best)
 
 
 def _left(overrides: tuple[str, ...], group: str, wanted: Mapping[str, Any]) -> float:
