@@ -27,6 +27,7 @@ ONLY_IN = {
     "omegaconf": {"config.py"},
     "pytorch_lightning": {"train"},
     "albumentations": {"data/augment.py"},
+    "optuna": {"study"},
 }
 
 

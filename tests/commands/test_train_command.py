@@ -24,3 +24,14 @@ def test_what_cannot_change_a_finished_run_is_said_to_change_nothing(
     assert "finished before; name= and tracking.uri= given now changed nothing of it; resume=never" in again
     assert "secret" not in again
     assert not (tmp_path / "secret.db").exists()
+
+
+@pytest.mark.parametrize("several", ["trainer=ddp_cpu", "trainer.devices=1,2", "trainer.num_nodes=2"])
+def test_a_grid_over_several_devices_is_refused_with_the_way_out(
+    several: str, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    assert main([*TRAIN, "-m", "seed=1,2", several]) == 2
+    told = capsys.readouterr().err
+    assert "=2" in told
+    assert "`figleaf study run NAME`" in told
+    assert not (home / "runs").exists(), "nothing was trained"

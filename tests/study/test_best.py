@@ -47,6 +47,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         add(store, trial, AUROC[trial.arm][trial.seed])
     for arm, seed, auroc in (("x", 0, 0.99), ("x", 0, 0.5), ("x", 1, 0.8), ("y", 0, 0.69), ("y", 1, 0.7)):
         add(store, replace(trials[0], arm=arm, seed=seed), auroc, study="gone", fingerprint="")
+    # A search has chosen this one of many: it is nobody's arm.
+    add(store, replace(trials[0], arm="", seed=0), 0.999, study="gone", fingerprint="", search="gone")
     return folder
 
 

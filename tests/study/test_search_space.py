@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from figleaf.errors import FigleafError
 from figleaf.study.search.space import Space
-from figleaf.study.spec import Study
+from figleaf.study.spec import Study, load_study
 
 SPACE: dict[str, Any] = {
     "optimizer.lr": {"low": "1e-4", "high": 0.1, "log": True},  # YAML 1.1 reads 1e-4 as a text
@@ -166,3 +166,8 @@ def test_what_the_search_chooses_cannot_be_set_beside_it(tmp_path: Path) -> None
 
 def test_a_study_that_is_selected_by_something_else_needs_a_metric_of_val(tmp_path: Path) -> None:
     assert "name one as search.metric" in refusal(tmp_path, {"space": LR}, select="fit/auroc")
+
+
+def test_the_committed_search_can_be_configured() -> None:
+    space = Space.of(load_study(Path(__file__).parents[2] / "experiments" / "search_digits"))
+    assert space.section.pruner == "median"

@@ -38,10 +38,11 @@ def main(arguments: Sequence[str]) -> int:
         return _train(config)
     grid = expand_grid(options.overrides)
     configs: list[TrainConfig] = [compose("train", overrides) for overrides in grid]
-    if any(config.trainer.devices > 1 for config in configs):
+    if several := next((c.trainer for c in configs if c.trainer.devices > 1 or c.trainer.num_nodes > 1), None):
         raise FigleafError(
-            "-m is for runs on one device: ranks would start the whole grid again. Make a study instead "
-            "(experiments/NAME/study.yaml) and use `figleaf study run NAME`"
+            f"-m with trainer.devices={several.devices} trainer.num_nodes={several.num_nodes}: a grid is for runs on "
+            "one device, as ranks would start all of it again. Declare the grid in experiments/NAME/study.yaml and "
+            "give `figleaf study run NAME`, or `figleaf search NAME` for one that Optuna chooses from"
         )
     if options.print_config:
         for config in configs:

@@ -8,6 +8,7 @@ from figleaf.config import TrackingConfig, experiments_dir, home
 from figleaf.errors import FigleafError
 from figleaf.study.plan import Knowledge, Status, Trial, compose_trials, plan
 from figleaf.study.records import FINGERPRINT_TAG
+from figleaf.study.search.spec import SEARCH_TAG
 from figleaf.study.selection import arm_with_best_mean, best_trial, selected_arm
 from figleaf.study.spec import Study, find_study, study_exists
 from figleaf.study.state import gather, tracker_of
@@ -74,8 +75,8 @@ def _in_tracker(trial: Trial, known: Knowledge) -> FoundRun | None:
 
 
 def _best_by_tags(reference: str, store: Store, name: str, arm: str) -> FoundRun:
-    """Of an arm and a seed that ran twice the later run counts, as in a study's plan."""
-    finished = runs(store, study=name, status="FINISHED")
+    """Of an arm and a seed that ran twice the later run counts, as in a study's plan. A search's trials are no arm."""
+    finished = [run for run in runs(store, study=name, status="FINISHED") if SEARCH_TAG not in run.tags]
     latest: dict[tuple[str, str], FoundRun] = {}
     for run in finished:
         if run.selection > -math.inf:

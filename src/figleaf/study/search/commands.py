@@ -21,6 +21,7 @@ from figleaf.study.required_files import require_files
 from figleaf.study.search.driver import AskingProcess, Driver, Starter, Work
 from figleaf.study.search.results import FOLDER, best_found, best_text, log_search, write_search
 from figleaf.study.search.space import Space
+from figleaf.study.search.spec import SEARCH_TAG
 from figleaf.study.search.storage import open_storage
 from figleaf.study.search.trials import Trials
 from figleaf.study.spec import find_study
@@ -31,7 +32,7 @@ from figleaf.tracking.signals import EndingSignals
 from figleaf.tracking.store import Store, open_store
 from figleaf.train.launch import start_trial, warm_context
 
-SEARCH_TAG, TRIAL_TAG, SETTING_TAG = "figleaf.search", "figleaf.trial", "figleaf.setting."
+TRIAL_TAG, SETTING_TAG = "figleaf.trial", "figleaf.setting."
 _WORDS = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "given up",

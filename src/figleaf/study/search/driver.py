@@ -200,7 +200,8 @@ class Driver:
         for attempt in tuple(self._attempts):
             if attempt.process is not None and attempt.process.wait(max(0.0, deadline - time.monotonic())) == 0:
                 self._end(attempt, attempt.process)  # it was faster
-        self._trials.hand_back([a.trial for a in self._attempts if not a.is_lost])
+        if left := [attempt.trial for attempt in self._attempts if not attempt.is_lost]:
+            self._trials.hand_back(left)
 
 
 def epoch_values(folder: Path, key: str) -> list[tuple[int, float]]:

@@ -7,6 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,10 +115,10 @@ class Space:
 
 
 def _distribution(key: str, values: Parameter) -> BaseDistribution:
-    if values.choices is not None:
-        return CategoricalDistribution([_tidy(choice) for choice in values.choices])
-    assert values.low is not None and values.high is not None, "checked with the file"  # noqa: PT018
     kind = _number_type(key)
+    if values.choices is not None:
+        return CategoricalDistribution([_tidy(choice, kind) for choice in values.choices])
+    assert values.low is not None and values.high is not None, "checked with the file"  # noqa: PT018
     if kind is float:
         return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
     if kind is None:
@@ -160,8 +161,11 @@ def _values(distribution: BaseDistribution) -> list[Any]:
     return [_rounded(low + i * step) for i in range(round((distribution.high - low) / step) + 1)]
 
 
-def _tidy(choice: Any) -> Any:
-    """A whole number as an integer: what reads the file widens 16 to 16.0."""
+def _tidy(choice: Any, kind: type | None) -> Any:
+    """A choice as it was meant: YAML reads 1e-3 as a text, and what reads the file widens 16 to 16.0."""
+    if isinstance(choice, str) and kind is not None:
+        with suppress(ValueError):
+            choice = float(choice)
     return int(choice) if isinstance(choice, float) and choice.is_integer() else choice
 
 
