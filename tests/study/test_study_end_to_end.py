@@ -81,7 +81,7 @@ def test_the_trials_are_children_of_the_study_in_the_tracker(exit_code: int) -> 
     assert parent.status == "FINISHED"
     children = tracked("tiny")
     assert {run.tags["mlflow.parentRunId"] for run in children} == {parent.run_id}
-    assert "tiny" in parent.artifact("table.md").read_text()
+    assert "tiny" in parent.artifact("results/table.md").read_text()
 
 
 def test_the_results_folder_is_regenerated_byte_for_byte(exit_code: int, place: Path) -> None:
