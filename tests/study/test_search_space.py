@@ -162,6 +162,7 @@ def test_mistakes_are_named_with_key_value_and_way_out(tmp_path: Path, search: A
 
 def test_what_the_search_chooses_cannot_be_set_beside_it(tmp_path: Path) -> None:
     assert "the search chooses optimizer.lr" in refusal(tmp_path, {"space": LR}, "optimizer.lr=0.1")
+    assert "the search sets seed itself" in refusal(tmp_path, {"space": LR}, "seed=2")
 
 
 def test_a_study_that_is_selected_by_something_else_needs_a_metric_of_val(tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ class Driver:
         if process is None:
             self._begin(attempt)
             return
-        if process.question is not None:
-            epochs, validation = process.question
+        if (question := process.question) is not None:
+            epochs, validation = question
             value = None if self._epoch_key is None else validation.get(self._epoch_key)
             verdict = self._trials.report(attempt.trial, epochs, value)
             if verdict is None:

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from figleaf.config import TrainConfig, compose, fingerprint
 from figleaf.errors import FigleafError
-from figleaf.study.search.spec import EXAMPLE, Parameter, SearchSection
+from figleaf.study.search.spec import EXAMPLE, SET_BY_THE_SEARCH, Parameter, SearchSection
 from figleaf.study.spec import FILE_NAME, Study
 
 Values = Mapping[str, Any]
@@ -40,8 +40,11 @@ class Space:
         if section is None:
             raise FigleafError(f"study {study.name} has no search: add to {study.folder / FILE_NAME} {EXAMPLE}")
         for override in overrides:
-            if (key := override.partition("=")[0].lstrip("+~")) in section.space:
+            key = override.partition("=")[0].lstrip("+~")
+            if key in section.space:
                 raise FigleafError(f"{override}: the search chooses {key}; take it out of search.space to set it")
+            if key in SET_BY_THE_SEARCH:
+                raise FigleafError(f"{override}: the search sets {key} itself; its seed is the study's first")
         arm = [] if section.arm is None else study.arms[section.arm].overrides
         shared = (*study.base, *arm, *overrides)
         compose("train", shared)  # a mistake in these is not the space's

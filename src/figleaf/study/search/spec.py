@@ -20,9 +20,9 @@ _EVERY_EPOCH = {
     "val/top5": "val_top5",
     "val/nll": "val_loss",
 }
-# Of the run, not of what is trained; a seed is no setting that could be chosen.
-_NOT_SEARCHED = {"seed", "study", "arm", "name", "resume", "parent_run_id", "evaluation", "tracking"}
-_NOT_SEARCHED |= {"trainer.devices", "trainer.num_nodes"}  # what a driver plans its processes by
+SET_BY_THE_SEARCH = {"seed", "study", "arm", "name", "parent_run_id"}
+# Of the run, not of what is trained, and what a driver plans its processes by.
+_NOT_SEARCHED = SET_BY_THE_SEARCH | {"resume", "evaluation", "tracking", "trainer.devices", "trainer.num_nodes"}
 SEARCH_TAG = "figleaf.search"  # of a trial's run: the study whose search it belongs to
 EXAMPLE = "search: {space: {optimizer.lr: {low: 1.0e-4, high: 1.0e-1, log: true}}, trials: 20}"
 

@@ -74,7 +74,8 @@ def open_storage(where: str) -> Iterator[Storage]:
         with _open_postgres(parts._replace(scheme="postgresql+psycopg2").geturl()) as storage:
             yield storage
     except (SQLAlchemyError, StorageInternalError) as error:
-        reason = first_line(error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error)
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = first_line(getattr(cause, "orig", None) or cause or error)
         raise FigleafError(
             f"--storage {shown(where)}: {reason}; start the database or correct the address, and give the same command "
             "again: it goes on"
