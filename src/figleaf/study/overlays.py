@@ -91,14 +91,14 @@ def differences_plot(study: Study, found: Comparisons) -> Figure:
     return figure
 
 
-def cost_plot(study: Study, trials: Sequence[Trial], cost: str = "cost/gmacs") -> Figure | None:
-    """The compared metric against what a picture costs, mean and 95 % over seeds; None when all arms cost the same."""
+def cost_plot(study: Study, trials: Sequence[Trial]) -> Figure | None:
+    """The compared metric against the work that a picture takes, mean and 95 % over seeds; None when all arms cost the same."""
     key = compared_key(study)
     column = compared_column(study, key)
     points: dict[str, tuple[float, Stat]] = {}
     for arm in study.arms:
         members = [trial for trial in trials if trial.arm == arm]
-        price, stat = arm_stat(members, cost), arm_stat(members, key, column.scale)
+        price, stat = arm_stat(members, "cost/gmacs"), arm_stat(members, key, column.scale)
         if price is not None and stat is not None and np.isfinite(stat.mean):
             points[arm] = (price.mean, stat)
     if len({price for price, _ in points.values()}) < 2:
@@ -111,7 +111,10 @@ def cost_plot(study: Study, trials: Sequence[Trial], cost: str = "cost/gmacs") -
             if stat.over_seeds is not None:
                 axes.plot((x, x), stat.over_seeds, color=color, linewidth=4, alpha=0.35)
             axes.plot(x, stat.mean, "D", color=color, markersize=8, markeredgecolor="white", label=arm)
-        axes.set(xlabel=f"{cost.removeprefix('cost/')} a picture", ylabel=column.label or key, xscale="log")
+        costs = [x for x, _ in points.values()]
+        if max(costs) > 3 * min(costs):
+            axes.set_xscale("log")
+        axes.set(xlabel="GMACs a picture", ylabel=column.label or key)
         figure.legend(loc="outside lower center", ncols=min(4, len(points)), fontsize=8)
     return figure
 
