@@ -70,6 +70,26 @@ def test_new_code_and_presets_are_in_the_patch_and_nothing_else_new_is(checkout:
         assert (tmp_path / "clone" / name).read_text() == new[name]
 
 
+def test_what_studies_generate_is_no_change_of_the_code_and_what_they_declare_is(checkout: Path) -> None:
+    study = checkout / "experiments" / "depth"
+    (study / "results" / "records").mkdir(parents=True)
+    (study / "study.yaml").write_text("question: x\n")
+    (study / "README.md").write_text("first\n")
+    (study / "results" / "table.md").write_text("first\n")
+    git(checkout, "add", ".")
+    git(checkout, "-c", "user.name=n", "-c", "user.email=e@example.org", "commit", "-q", "-m", "second")
+    (study / "results" / "table.md").write_text("second\n")
+    (study / "README.md").write_text("second\n")
+    (study / "results" / "records" / "plain-1.json").write_text("{}")
+    for folder in (checkout, checkout / "experiments", checkout / "deep"):
+        assert not git_state(folder)["dirty"]
+    (study / "study.yaml").write_text("question: y\n")
+    state = git_state(checkout)
+    assert state["dirty"]
+    assert "question: y" in state["diff"]
+    assert "second" not in state["diff"]
+
+
 def test_a_huge_patch_is_cut_and_says_so(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "_LONGEST_DIFF", 1000)
     (checkout / "deep" / "code.py").write_text("y" * 5000)

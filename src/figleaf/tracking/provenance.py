@@ -13,6 +13,11 @@ import psutil
 _LONGEST_DIFF = 2**20
 _GIT_TIMEOUT_S = 20.0
 _PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--no-color")  # whatever the user's configuration says
+# What studies write into the checkout as their trials finish: it is no part of the code that the next trial runs.
+_NOT_GENERATED = (
+    *("--", ".", ":(top,exclude,glob)experiments/*/results/**"),
+    ":(top,exclude,glob)experiments/*/README.md",
+)
 # What a new file must be to be copied into the tracker: a stray one may be private, or pictures.
 _CODE_FOLDERS, _CODE_SUFFIXES = ("src/", "conf/"), (".py", ".yaml")
 
@@ -29,15 +34,15 @@ def git_state(folder: Path | None = None) -> GitState:
     """Give the state of the git checkout around `folder` (default: the one this code runs from).
 
     `diff` is a patch against the commit, new code and presets included, followed by the names of all other new files
-    git does not ignore, as comments; at most a megabyte of it. Without git or a checkout: commit "unknown", nothing
+    git does not ignore, as comments; at most a megabyte of it. The results of studies do not count. Without git or a checkout: commit "unknown", nothing
     else.
     """
     folder = folder or Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD").strip()
         top = Path(_git(folder, "rev-parse", "--show-toplevel").rstrip("\n"))
-        diff = _git(top, "diff", "HEAD", *_PLAIN_DIFF)
-        new_files = _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]
+        diff = _git(top, "diff", "HEAD", *_PLAIN_DIFF, *_NOT_GENERATED)
+        new_files = _git(top, "ls-files", "--others", "--exclude-standard", "-z", *_NOT_GENERATED).split("\0")[:-1]
         new_code = [name for name in new_files if name.startswith(_CODE_FOLDERS) and name.endswith(_CODE_SUFFIXES)]
         diff += "".join(_git(top, "diff", "--no-index", *_PLAIN_DIFF, "--", os.devnull, name) for name in new_code)
     except (OSError, subprocess.SubprocessError):
