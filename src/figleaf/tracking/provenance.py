@@ -34,8 +34,8 @@ def git_state(folder: Path | None = None) -> GitState:
     """Give the state of the git checkout around `folder` (default: the one this code runs from).
 
     `diff` is a patch against the commit, new code and presets included, followed by the names of all other new files
-    git does not ignore, as comments; at most a megabyte of it. The results of studies do not count. Without git or a checkout: commit "unknown", nothing
-    else.
+    git does not ignore, as comments; at most a megabyte of it. The results of studies do not count. Without git or a
+    checkout: commit "unknown", nothing else.
     """
     folder = folder or Path(__file__).parent
     try:
