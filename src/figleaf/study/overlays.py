@@ -92,7 +92,7 @@ def differences_plot(study: Study, found: Comparisons) -> Figure:
 
 
 def cost_plot(study: Study, trials: Sequence[Trial]) -> Figure | None:
-    """The compared metric, mean and 95 % over seeds, against the work a picture takes; None when that is all the same."""
+    """The compared metric, mean and 95 % over seeds, against the work a picture takes; None when all take the same."""
     key = compared_key(study)
     column = compared_column(study, key)
     points: dict[str, tuple[float, Stat]] = {}
