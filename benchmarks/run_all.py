@@ -15,6 +15,7 @@ CLAIMS = {
     ),
     "pca_color": ("ratio", "at least 30", "AlexNet's PCA colour against albumentations.FancyPCA"),
     "training_overhead": ("ratio", "at least 0.95", "images/s of the whole training against a bare PyTorch loop"),
+    "trial_startup": ("ratio", "at least 15", "a trial of its own `python` against one from the warm forkserver"),
     "study_table": ("seconds", "at most 20", "seconds of a table over 1,000 runs x 700 predictions"),
     "startup": ("help_s", "at most 0.5", "seconds of `figleaf --help`"),
 }

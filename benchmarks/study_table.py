@@ -34,13 +34,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="rounds (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=1000, help="a multiple of 200 (default: %(default)s)")
     parser.add_argument("--predictions", type=int, default=700, help="of each run (default: %(default)s)")
     options = parser.parse_args()
     one_core()
 
     with tempfile.TemporaryDirectory() as folder:
         sizes = {
-            runs: _write_study(Path(folder) / f"runs{runs}", runs // ARMS, options.predictions) for runs in (250, 1000)
+            runs: _write_study(Path(folder) / f"runs{runs}", runs // ARMS, options.predictions)
+            for runs in (options.runs // 4, options.runs)
         }
         seconds: dict[int, list[float]] = {runs: [] for runs in sizes}
         for _ in range(options.repeats):
@@ -48,13 +50,14 @@ def main() -> None:
                 start = time.process_time()
                 table()
                 seconds[runs].append(time.process_time() - start)
-    few, many = (statistics.median(seconds[runs]) for runs in (250, 1000))
+    few, many = (statistics.median(seconds[runs]) for runs in sizes)
     report(
         {
             "benchmark": "study_table",
             "seconds": round(many, 2),
             "growth": round(many / few, 2),
-            "seconds_250": round(few, 2),
+            "seconds_of_a_quarter": round(few, 2),
+            "runs": options.runs,
             "predictions": options.predictions,
             "repeats": options.repeats,
         },
