@@ -72,3 +72,9 @@ def test_noethers_numbers_of_runs():
 def test_what_makes_no_sense_is_refused(call, message):
     with pytest.raises(FigleafError, match=message):
         call()
+
+
+@pytest.mark.parametrize("difference", [1e-6, 1e-12, 1e-300])
+def test_a_difference_that_only_a_million_seeds_would_show_needs_none(difference: float) -> None:
+    assert seeds_needed(difference, 1.0) is None
+    assert seeds_needed(difference, difference) is not None

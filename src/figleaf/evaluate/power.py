@@ -13,6 +13,8 @@ from scipy import optimize, stats
 from figleaf.errors import FigleafError
 from figleaf.evaluate.families import holm_can_support, seeds_for_holm
 
+_MOST_SEEDS = 1_000_000
+
 
 def paired_t_power(effect: float, n: int, alpha: float = 0.05) -> float:
     """Chance that the two-sided paired t test of `n` pairs finds an `effect` d_z, by the noncentral t distribution."""
@@ -27,8 +29,9 @@ def seeds_needed(
     """Pairs of runs that find a `difference` with chance `power`, `sd` being that of the paired differences.
 
     Never fewer than the signed-rank test needs to be able to say anything (`seeds_for_holm`). With several comparisons
-    each is planned at alpha / n_comparisons, Holm's first and hardest step. None where no number would do: for a
-    difference of 0. Raises `FigleafError` for a negative sd, and for `alpha`, `power` or `n_comparisons` out of range.
+    each is planned at alpha / n_comparisons, Holm's first and hardest step. None where no number that anybody could run
+    would do: for a difference of 0, or one that takes more than a million. Raises `FigleafError` for a negative sd, and
+    for `alpha`, `power` or `n_comparisons` out of range.
     """
     _check(sd, power, alpha, n_comparisons)
     least = max(2, seeds_for_holm(n_comparisons, alpha))
@@ -40,6 +43,8 @@ def seeds_needed(
     too_few, enough = least - 1, least
     while paired_t_power(effect, enough, level) < power:
         too_few, enough = enough, 2 * enough
+        if enough > _MOST_SEEDS:
+            return None
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
         if paired_t_power(effect, middle, level) < power:
