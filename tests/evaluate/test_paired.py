@@ -85,6 +85,13 @@ def test_what_is_said_stays_within_its_bounds(arms):
     assert found.over_seeds.low <= found.difference <= found.over_seeds.high
 
 
+def test_an_arm_that_never_wins_is_at_the_edge_of_its_interval():
+    found = compare_arms(by_seed([0.0, 0.0, 0.0]), by_seed([0.25, 0.5, 0.125]))
+    assert (found.prob_better, found.prob_better_interval.low) == (0.0, 0.0)
+    found = compare_arms(by_seed([0.25, 0.5, 0.125]), by_seed([0.0, 0.0, 0.0]))
+    assert (found.prob_better, found.prob_better_interval.high) == (1.0, 1.0)
+
+
 def test_arms_are_paired_by_seed_and_a_seed_that_one_lacks_is_left_out():
     found = compare_arms({3: 0.9, 1: 0.8, 2: 0.7}, {1: 0.7, 5: 0.1, 3: 0.7})
     assert found.seeds == (1, 3)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from figleaf.evaluate.metrics import metrics
-from figleaf.evaluate.predictions import Predictions
 from figleaf.study.expected import check_expected
 from figleaf.study.plan import compose_trials
+from figleaf.study.records import load_records
 from figleaf.study.spec import load_study
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -28,10 +28,11 @@ def test_every_study_can_be_read_and_each_of_its_trials_composed(name: str) -> N
 def test_committed_metrics_and_tables_follow_from_the_committed_predictions(name: str) -> None:
     folder = EXPERIMENTS / name / "results"
     found: dict[tuple[str, str], list[float]] = {}
+    records = load_records(folder)
     for row in _rows(folder / "runs.csv"):
         if row["status"] != "done":
             continue
-        predictions = Predictions.load(folder / "predictions" / f"{row['arm']}-{row['seed']}.parquet")
+        predictions = records[f"{row['arm']}-{row['seed']}"].predictions
         assert predictions.data_hash == row["data_hash"]
         for split in ("val", "test"):
             threshold = float(row["val/threshold"]) if row["val/threshold"] else None

@@ -117,4 +117,5 @@ def _wilson(wins: float, n: int, level: float) -> Interval:
     from statsmodels.stats.proportion import proportion_confint  # a second to import
 
     low, high = proportion_confint(wins, n, alpha=1 - level, method="wilson")
-    return Interval(float(low), float(high))
+    # At 0 and 1 rounding leaves the share a hair outside of its own interval.
+    return Interval(min(float(low), wins / n), max(float(high), wins / n))
