@@ -134,8 +134,26 @@ def test_a_record_without_its_logits_is_named(study: Study, trials: list[Trial])
     save_records(study, trials[:1])
     path = study.results / "records" / f"{trials[0].name}.parquet"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(FigleafError, match="not a readable record"):
+    with pytest.raises(FigleafError, match="not the logits that were recorded: restore it"):
         _ = load_records(study.results)[trials[0].name].predictions
     path.unlink()
-    with pytest.raises(FigleafError, match="missing; restore it"):
+    with pytest.raises(FigleafError, match="missing: restore it"):
+        _ = load_records(study.results)[trials[0].name].predictions
+
+
+def test_a_number_typed_into_a_record_is_refused(study: Study, trials: list[Trial]) -> None:
+    save_records(study, trials[:2])
+    path = study.results / "records" / f"{trials[0].name}.json"
+    content = json.loads(path.read_text())
+    content["metrics"]["test/auroc"] = 0.999
+    path.write_text(json.dumps(content, indent=1, sort_keys=True))
+    with pytest.raises(FigleafError, match="results are measured, not typed: restore it"):
+        load_records(study.results)
+
+
+def test_the_logits_of_another_run_are_refused(study: Study, trials: list[Trial]) -> None:
+    save_records(study, trials[:2])
+    folder = study.results / "records"
+    (folder / f"{trials[0].name}.parquet").write_bytes((folder / f"{trials[1].name}.parquet").read_bytes())
+    with pytest.raises(FigleafError, match="not the logits that were recorded"):
         _ = load_records(study.results)[trials[0].name].predictions

@@ -38,7 +38,8 @@ def inputs(train_labels: str, val_labels: str, unsafe: str = "n", unreadable: tu
         (inputs("nd", "nd", unsafe="nd"), ["train holds only d, n (samples: 2) and nothing safe: ", "val holds"]),
         (inputs("nd", "nd", unsafe=""), []),
         (inputs("nd", "nn", unsafe=""), ["val holds only n (samples: 2): its accuracy says nothing"]),
-        (inputs("ns", "nss", unreadable=(2,)), ["val holds only s (samples: 2)"]),
+        (inputs("ns", "nss", unreadable=(2,)), ["val holds only s (samples: 2)", "1 of 5 pictures cannot be read"]),
+        (inputs("nns", "nss", unreadable=(1, 5)), ["2 of 6 pictures cannot be read and are left out"]),
     ],
 )
 def test_split_without_both_sides_is_told_of(given: Inputs, told: list[str]) -> None:

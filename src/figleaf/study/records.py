@@ -5,6 +5,7 @@ it the logits, and `results/samples-HASH.parquet` the samples they belong to, on
 these a fresh clone computes every table, figure and interval again, without the tracker and without training.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from figleaf.config import TrainConfig, fingerprint
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import SAMPLE_COLUMNS, Predictions
-from figleaf.files import atomic_path, write_text
+from figleaf.files import atomic_path, sha256_file, write_text
 from figleaf.tracking.find import FoundRun
 
 FORMAT_VERSION = 1
@@ -111,12 +112,16 @@ class Record:
         Raises `FigleafError` that names the file when it is broken or of another format.
         """
         found, results = _json(path), path.parent.parent
+        logits = path.with_suffix(".parquet")
         if found.get("format_version") != FORMAT_VERSION:
+            version = found.get("format_version")
+            raise FigleafError(f"{path}: format_version={version}, expected {FORMAT_VERSION}: {_way_out(path.stem)}")
+        if found.pop("sha256", None) != _digest(found):
             raise FigleafError(
-                f"{path}: format_version={found.get('format_version')}, expected {FORMAT_VERSION}; restore the file, "
-                "or delete it and its .parquet to train the trial again"
+                f"{path}: is not what was recorded; results are measured, not typed: {_way_out(path.stem)}"
             )
         try:
+            expected_logits = found["logits_sha256"]
             return cls(
                 run_id=found["run_id"],
                 config=found["config"],
@@ -124,10 +129,10 @@ class Record:
                 hardware=found["hardware"],
                 metrics={key: float(value) for key, value in found["metrics"].items()},
                 curves={key: [(step, float(value)) for step, value in rows] for key, rows in found["curves"].items()},
-                _read_predictions=lambda: _read(path.with_suffix(".parquet"), _samples(results, found["tags"])),
+                _read_predictions=lambda: _read(logits, _samples(results, found["tags"]), expected_logits),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise FigleafError(f"{path}: not a record ({error!r}); restore the file or delete it") from error
+            raise FigleafError(f"{path}: not a record ({error!r}): {_way_out(path.stem)}") from error
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -156,7 +161,8 @@ class Record:
     def save(self, results: Path, name: str) -> Path:
         """Write the record to a results folder and return its JSON file. Equal records give equal bytes."""
         path = results / FOLDER / f"{name}.json"
-        _write(self.predictions, path.with_suffix(".parquet"), results)
+        logits = path.with_suffix(".parquet")
+        _write(self.predictions, logits, results)
         content = {
             "format_version": FORMAT_VERSION,
             "run_id": self.run_id,
@@ -165,7 +171,9 @@ class Record:
             "hardware": self.hardware,
             "metrics": {key: _plain(value) for key, value in self.metrics.items()},
             "curves": {key: [[step, _plain(value)] for step, value in rows] for key, rows in self.curves.items()},
+            "logits_sha256": sha256_file(logits),
         }
+        content["sha256"] = _digest(content)
         return write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -216,10 +224,12 @@ def _write(predictions: Predictions, path: Path, results: Path) -> None:
         pq.write_table(pa.table(columns, schema=_LOGITS.with_metadata(metadata)), temporary, compression="zstd")
 
 
-def _read(path: Path, samples: Path) -> Predictions:
+def _read(path: Path, samples: Path, sha256: str) -> Predictions:
     for file in (path, samples):
         if not file.is_file():
-            raise FigleafError(f"{file}: missing; restore it, or delete the record {path.stem} to train it again")
+            raise FigleafError(f"{file}: missing: {_way_out(path.stem)}")
+    if sha256_file(path) != sha256:
+        raise FigleafError(f"{path}: these are not the logits that were recorded: {_way_out(path.stem)}")
     try:
         read = pq.read_table(path)
         metadata = {name: json.loads(read.schema.metadata[name.encode()]) for name in _METADATA}
@@ -231,7 +241,7 @@ def _read(path: Path, samples: Path) -> Predictions:
         logits[has] = read["logits"].combine_chunks().flatten().to_numpy().reshape(-1, len(classes))
         variants = read["variant"].to_pylist()
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise FigleafError(f"{path}: not a readable record of predictions ({error})") from error
+        raise FigleafError(f"{path}: not a readable record of predictions ({error}): {_way_out(path.stem)}") from error
     found = Predictions.from_logits(
         rows,
         logits,
@@ -256,12 +266,21 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FigleafError(f"{path}: cannot be read ({error})") from error
+        raise FigleafError(f"{path}: cannot be read ({error}): {_way_out(path.stem)}") from error
     if not isinstance(found, dict):
-        raise FigleafError(f"{path}: expected a JSON object")
+        raise FigleafError(f"{path}: expected a JSON object: {_way_out(path.stem)}")
     return found
 
 
 def _plain(value: float) -> float | str:
     """JSON has no infinity and no NaN: those are written as words, which `float` reads."""
     return value if math.isfinite(value) else repr(value)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Guards against edits and mix-ups, not against a forger, who can compute it, too."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _way_out(name: str) -> str:
+    return f"restore it (git checkout), or delete {FOLDER}/{name}.json and {name}.parquet to have the trial again"

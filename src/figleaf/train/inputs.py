@@ -75,7 +75,8 @@ class Inputs:
         return rows
 
     def warnings(self) -> list[str]:
-        """A line for train or val with one class, nothing safe or nothing unsafe, and one for splits that no run reads.
+        """A line for train or val with one class, nothing safe or nothing unsafe, one for splits that no run reads, and
+        one for pictures that cannot be read.
 
         Such a run can be wanted, so this is no error. Raises `FigleafError` as `rows` does.
         """
@@ -99,6 +100,11 @@ class Inputs:
             found.append(
                 f"no run reads the split {', '.join(unread)}, only {', '.join(SPLITS)}; if it is no slip, "
                 f"`figleaf evaluate split={unread[0]}` measures on it"
+            )
+        if unreadable := sum(error is not None for error in self.pictures.errors):
+            found.append(
+                f"{unreadable} of {len(self.manifest)} pictures cannot be read and are left out; `figleaf data check` "
+                "lists them with the reasons"
             )
         return found
 
