@@ -156,7 +156,7 @@ def test_only_experiments_of_the_project_count_as_its_own(store: Store) -> None:
     assert sorted(store.experiment_ids()) == sorted([own, adopted])
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///mlruns", "sqlite://", "sqlite:///:memory:"])
 def test_stores_that_lose_runs_are_refused(tmp_path: Path, uri: str) -> None:
     with pytest.raises(FigleafError, match=r"tracking\.uri="):
         open_store(uri, tmp_path)

@@ -152,7 +152,9 @@ def _from_float(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # a broken EXIF block does not spoil the picture; browsers show it unturned, too
+    except Exception:
+        # A broken EXIF block does not spoil the picture; browsers show it unturned, too. Pillow raises what it meets
+        # there: SyntaxError, struct.error, KeyError, TypeError among others.
         return 1
 
 

@@ -7,7 +7,7 @@ from figleaf.study.comparison import ALPHA, Comparisons, Effect
 from figleaf.study.plan import Trial
 from figleaf.study.render import csv_text
 from figleaf.study.spec import Column, Study
-from figleaf.study.table import ABSENT, Cell, Table, arm_stat, title_of
+from figleaf.study.table import ABSENT, Cell, Table, arm_stat, column_of, title_of
 
 _HEADER = (
     "95 % over seeds",
@@ -22,7 +22,7 @@ _HEADER = (
 
 def comparison_table(study: Study, found: Comparisons) -> Table:
     """One row a comparison: the paired difference with its intervals, effect size, tests and the power note."""
-    column = compared_column(study, found.key)
+    column = column_of(study, found.key)
     first = "Effect" if not found.against else f"Against {found.against}"
     return Table(
         title=f"{title_of(study)}: differences in {column.label or column.key}",
@@ -31,11 +31,6 @@ def comparison_table(study: Study, found: Comparisons) -> Table:
         caption=_caption(found),
         notes=[],
     )
-
-
-def compared_column(study: Study, key: str) -> Column:
-    """The table's column of `key`, for its label, format and scale."""
-    return next((column for column in study.table.columns if column.key == key), Column(key))
 
 
 def fit_sentence(study: Study, trials: Sequence[Trial]) -> str:

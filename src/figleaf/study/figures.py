@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from figleaf.evaluate.figures import BLUE, GREY, INK, ORANGE, STYLE
 from figleaf.study.plan import Trial
 from figleaf.study.spec import Study
-from figleaf.study.table import CHOSEN, Stat, arm_rows, arm_stat, selection_text, title_of
+from figleaf.study.table import CHOSEN, Stat, arm_rows, arm_stat, column_of, selection_text, title_of
 
 _COLUMNS = 4  # of panels
 _FAINT_LINE = "#D1D5DB"
@@ -22,9 +22,10 @@ _FAINT_LINE = "#D1D5DB"
 
 def interval_plot(study: Study, trials: Sequence[Trial]) -> Figure:
     """One line an arm: its runs, their mean, and the 95 % intervals over seeds (thick) and over groups (thin)."""
-    key, label, scale = _metric(study)
+    key = study.figure.key or study.table.columns[0].key
+    column = column_of(study, key)
     rows = arm_rows(study, trials)
-    stats = [arm_stat([trial for trial in trials if trial.arm == row.arm], key, scale) for row in rows]
+    stats = [arm_stat([trial for trial in trials if trial.arm == row.arm], key, column.scale) for row in rows]
     with mpl.rc_context(dict(STYLE)):
         figure = study_figure(study, (7.6, 1.5 + 0.36 * len(rows)))
         axes = figure.subplots()
@@ -37,7 +38,7 @@ def interval_plot(study: Study, trials: Sequence[Trial]) -> Figure:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel(label)
+        axes.set_xlabel(column.label or key)
         _explain(figure, stats, study if any(row.is_selected for row in rows) else None)
     return figure
 
@@ -69,15 +70,6 @@ def curves_plot(study: Study, curves: Mapping[str, Sequence[Sequence[float]]]) -
         figure.supxlabel("epoch", fontsize=10)
         figure.supylabel(study.figure.curve, fontsize=10)
     return figure
-
-
-def _metric(study: Study) -> tuple[str, str, float]:
-    """Key, axis label and scale of the interval plot's metric."""
-    key = study.figure.key or study.table.columns[0].key
-    for column in study.table.columns:
-        if column.key == key:
-            return key, column.label or key, column.scale
-    return key, key, 1.0
 
 
 def study_figure(study: Study, inches: tuple[float, float]) -> Figure:

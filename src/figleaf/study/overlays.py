@@ -12,12 +12,11 @@ from figleaf.evaluate.figures import BLUE, GREY, ORANGE, STYLE
 from figleaf.evaluate.predictions import Predictions
 from figleaf.evaluate.weighted import Floats, RankedPredictions
 from figleaf.study.comparison import Comparisons
-from figleaf.study.comparison_table import compared_column
 from figleaf.study.figures import study_figure
 from figleaf.study.plan import Trial
 from figleaf.study.records import Record
 from figleaf.study.spec import Study
-from figleaf.study.table import Stat, arm_stat, compared_key
+from figleaf.study.table import Stat, arm_stat, column_of, compared_key
 
 # Okabe & Ito (2008), the darker six first; beyond them line styles tell arms apart.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -58,7 +57,7 @@ def curves_overlay(study: Study, trials: Sequence[Trial]) -> Figure | None:
 
 def differences_plot(study: Study, found: Comparisons) -> Figure:
     """One line a comparison: the mean difference, its interval over seeds, and that over seeds and groups."""
-    column = compared_column(study, found.key)
+    column = column_of(study, found.key)
     with mpl.rc_context(dict(STYLE)):
         figure = study_figure(study, (7.6, 1.7 + 0.36 * len(found.effects)))
         axes: Axes = figure.subplots()
@@ -94,7 +93,7 @@ def differences_plot(study: Study, found: Comparisons) -> Figure:
 def cost_plot(study: Study, trials: Sequence[Trial]) -> Figure | None:
     """The compared metric, mean and 95 % over seeds, against the work a picture takes; None when all take the same."""
     key = compared_key(study)
-    column = compared_column(study, key)
+    column = column_of(study, key)
     points: dict[str, tuple[float, Stat]] = {}
     for arm in study.arms:
         members = [trial for trial in trials if trial.arm == arm]

@@ -13,7 +13,6 @@ from figleaf.files import write_text
 from figleaf.study.comparison import Comparisons, compare_study
 from figleaf.study.comparison_table import (
     claim_sentence,
-    compared_column,
     comparison_table,
     comparisons_csv,
     fit_sentence,
@@ -35,7 +34,7 @@ from figleaf.study.records import (
 )
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
 from figleaf.study.spec import FILE_NAME, Study
-from figleaf.study.table import ArmRow, Table, arm_rows, build_table, compared_key, title_of
+from figleaf.study.table import ArmRow, Table, arm_rows, build_table, column_of, compared_key, title_of
 from figleaf.tracking.find import FoundRun
 from figleaf.tracking.params import metric_name
 
@@ -81,7 +80,7 @@ def find(study: Study, trials: Sequence[Trial]) -> Findings:
     if compared is not None:
         tables["comparisons"] = comparison_table(study, compared)
     if study.table.pivot:
-        tables["pivot"] = pivot_table(study, trials, compared_column(study, compared_key(study)))
+        tables["pivot"] = pivot_table(study, trials, column_of(study, compared_key(study)))
     return Findings(tables, arm_rows(study, trials), compared)
 
 

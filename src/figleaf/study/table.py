@@ -154,6 +154,11 @@ def compared_key(study: Study) -> str:
     return study.table.compared or study.table.columns[0].key
 
 
+def column_of(study: Study, key: str) -> Column:
+    """The table's column of `key`, for its label, format and scale."""
+    return next((column for column in study.table.columns if column.key == key), Column(key))
+
+
 def title_of(study: Study) -> str:
     """The study's name with its data note, which no number goes without."""
     return f"{study.name} ({study.data_note})" if study.data_note else study.name
