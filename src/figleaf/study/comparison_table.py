@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 
+from figleaf.errors import FigleafError
+from figleaf.evaluate.variance import variance_components
 from figleaf.study.comparison import ALPHA, Comparisons, Effect
 from figleaf.study.plan import Trial
 from figleaf.study.render import csv_text
 from figleaf.study.spec import Column, Study
-from figleaf.study.table import ABSENT, Cell, Table, arm_stat, column_of, title_of
+from figleaf.study.table import ABSENT, Cell, Table, arm_stat, column_of, compared_key, title_of
 
 _HEADER = (
     "95 % over seeds",
@@ -49,6 +51,28 @@ def fit_sentence(study: Study, trials: Sequence[Trial]) -> str:
     return (
         f"VOID as an ablation: {arm} does not fit its training split (mean {key} {stat.mean:.4f}, {least:g} was "
         "asked), so a regulariser had nothing to do."
+    )
+
+
+def components_sentence(study: Study, trials: Sequence[Trial]) -> str:
+    """How much of the compared metric's spread lies between the arms; empty when the study does not ask.
+
+    It asks with `table.components`, where arms are no settings to choose from but draws of something, such as splits.
+    """
+    drawn = study.table.components
+    if drawn is None:
+        return ""
+    column = column_of(study, compared_key(study))
+    stats = [arm_stat([trial for trial in trials if trial.arm == arm], column.key) for arm in study.arms]
+    try:
+        found = variance_components([[] if stat is None else stat.values for stat in stats])
+    except FigleafError as error:
+        return f"How much of the spread is the {drawn}'s cannot be said yet: {error}."
+    between, within = (format(sd * column.scale, column.format) for sd in (found.between, found.within))
+    return (
+        f"Of the variance of {column.label or column.key}, a share of {found.share:.2f} "
+        f"[{found.low:.2f}, {found.high:.2f}] is the {drawn}'s (sd {between}), the rest that of the seeds within it "
+        f"(sd {within}); F test of no share p = {found.p_value:.3f}."
     )
 
 

@@ -36,7 +36,7 @@ def _faults(config: TrainConfig) -> Iterator[tuple[str, str | None, str]]:
             yield "data.manifest", data.manifest, str(error)
         if data.root is not None and not Path(data.root).expanduser().is_dir():
             yield "data.root", data.root, "no such folder"
-    kind, _, path = config.model.weights.rpartition(":")
+    kind, _, path = config.weights.rpartition(":")
     if kind not in _NO_FILE and path not in _NO_FILE and not Path(path).expanduser().is_file():
         yield "model.weights", path, "no such file"
 

@@ -15,6 +15,7 @@ from figleaf.study.comparison_table import (
     claim_sentence,
     comparison_table,
     comparisons_csv,
+    components_sentence,
     fit_sentence,
 )
 from figleaf.study.expected import Verdict
@@ -74,7 +75,15 @@ class Findings:
 def find(study: Study, trials: Sequence[Trial]) -> Findings:
     """Tables and tests of the recorded `trials`. Raises `FigleafError` when their runs cannot be compared."""
     compared = compare_study(study, trials)
-    claims = [sentence for sentence in (fit_sentence(study, trials), claim_sentence(study, compared)) if sentence]
+    claims = [
+        sentence
+        for sentence in (
+            fit_sentence(study, trials),
+            components_sentence(study, trials),
+            claim_sentence(study, compared),
+        )
+        if sentence
+    ]
     supported = compared.supported() if compared is not None else set()
     tables = {"table": build_table(study, trials, hardware_of(trials), supported=supported, claims=claims)}
     if compared is not None:

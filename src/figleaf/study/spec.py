@@ -95,6 +95,8 @@ class TableSpec:
     baseline: str | None = None  # the arm that every other is compared with, paired by seed
     factorial: bool = False  # compare the levels of the grid's factors, and test how they act on each other, instead
     compared: str | None = None  # the metric of the comparisons; default: the first column's
+    # What the arms are drawn from, such as "split": how much of the spread lies between them, how much between seeds
+    components: str | None = None
     # Rows and columns of a second view of the grid: [row factor, column factor], the rest averaged
     pivot: list[str] = field(default_factory=list)
 
