@@ -3,11 +3,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import made_predictions, made_run, tracked, trials_of, write_study
+from made_up import STUDY, made_predictions, made_run, tracked, trials_of, write_study
 
 from figleaf.errors import FigleafError
 from figleaf.study.plan import Knowledge, Stale, Status, Trial, plan
-from figleaf.study.records import Record, load_records, prune
+from figleaf.study.records import Record, load_records, prune, records_of_other_studies
 from figleaf.study.results import save_records, write_results
 from figleaf.study.spec import Study
 from figleaf.tracking.find import FoundRun
@@ -76,6 +76,19 @@ def test_recorded_trials_are_done_without_tracker_and_data(study: Study, trials:
     planned = plan(trials_of(study), known(study, data_hash=no_data))
     assert [trial.status for trial in planned] == [Status.DONE] * 3 + [Status.MISSING] * 9
     assert "no such file" in planned[3].note
+
+
+def test_a_trial_that_another_study_has_recorded_is_done(study: Study, trials: list[Trial]) -> None:
+    beside = write_study(study.folder.parent / "beside", STUDY.replace("seeds: [0, 1, 2]", "seeds: [1, 3]"))
+    save_records(study, trials)
+    expected = {name: record.metrics for name, record in load_records(study.results).items() if name.endswith("-1")}
+    (study.results / "records" / "broken-1.json").write_text("broken, which is that study's concern")
+    planned = plan(trials_of(beside), known(beside, others=lambda: records_of_other_studies(beside.results)))
+    assert {(trial.seed, trial.status) for trial in planned} == {(1, Status.DONE), (3, Status.MISSING)}
+    assert {trial.name: trial.run.metrics for trial in planned if trial.run is not None} == expected
+    save_records(beside, planned)  # with the samples, so that it stands alone
+    (study.results / "records").rename(study.results / "gone")
+    assert all(len(record.predictions) for record in load_records(beside.results).values())
 
 
 def test_a_record_of_other_data_or_another_configuration_does_not_count(study: Study, trials: list[Trial]) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -180,6 +181,16 @@ class Record:
 def load_records(results: Path) -> dict[str, Record]:
     """Every record of a results folder by its name, ARM-SEED. Raises `FigleafError` that names a broken file."""
     return {path.stem: Record.load(path) for path in sorted((results / FOLDER).glob("*.json"))}
+
+
+def records_of_other_studies(results: Path) -> list[Record]:
+    """Every record of the studies beside that of `results`, but for broken ones, of which their own study tells."""
+    found = []
+    for path in sorted(results.parent.parent.glob(f"*/{results.name}/{FOLDER}/*.json")):
+        if path.parent.parent != results:
+            with suppress(FigleafError):
+                found.append(Record.load(path))
+    return found
 
 
 def prune(results: Path, names: set[str]) -> None:

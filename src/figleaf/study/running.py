@@ -43,7 +43,7 @@ def run_study(
     jobs = jobs or default_jobs(trials)
     known = gather(store, study)
     if not use_records:
-        known = replace(known, records={})
+        known = replace(known, records={}, others=tuple)
     require_files(study, [trial for trial in plan(trials, known) if not isinstance(trial.run, Record)])
     known = replace(known, data_hash=data_hashes(), stale=stale)
     planned = plan(trials, known)

@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from figleaf.config import TrainConfig, home, to_dict
 from figleaf.errors import FigleafError
 from figleaf.study.plan import Knowledge, Trial
-from figleaf.study.records import load_records
+from figleaf.study.records import load_records, records_of_other_studies
 from figleaf.study.spec import Study
 from figleaf.tracking.find import runs
 from figleaf.tracking.provenance import git_state
@@ -37,6 +38,7 @@ def gather(store: Store, study: Study) -> Knowledge:
         runs_folder,
         is_locked,
         records=load_records(study.results),
+        others=cache(lambda: records_of_other_studies(study.results)),
         commit=None if commit == "unknown" else commit,
     )
 
