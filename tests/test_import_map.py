@@ -10,15 +10,19 @@ SMALL = {"errors", "files", "progress"}  # modules that every room may use
 MAY_IMPORT = {
     "data": set(),
     "vgg": {"data"},
-    "evaluate": {"vgg", "data"},
+    "skin": {"vgg", "data"},
+    "evaluate": {"skin", "vgg", "data"},
     "tracking": set(),
     "settings": set(),
-    "overrides": set(),
+    "overrides": {"settings"},
     "config": {"settings", "overrides"},
-    "train": {"evaluate", "vgg", "data", "tracking", "config"},
+    "train": {"evaluate", "skin", "vgg", "data", "tracking", "config"},
     "export": {"evaluate", "vgg", "data"},
-    "study": {"train", "evaluate", "vgg", "data", "tracking", "config", "overrides"},
-    "commands": {"study", "train", "export", "evaluate", "vgg", "data", "tracking", "config", "overrides", "cli"},
+    "study": {"train", "evaluate", "skin", "vgg", "data", "tracking", "config", "overrides"},
+    "commands": {
+        *("study", "train", "export", "evaluate", "skin", "vgg", "data"),
+        *("tracking", "config", "overrides", "cli"),
+    },
     "cli": {"commands"},
 }
 ONLY_IN = {
