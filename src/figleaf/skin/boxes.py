@@ -65,7 +65,8 @@ def overlaps(one: Boxes, others: Boxes) -> Floats:
     high = np.minimum(one[:, None, 2:], others[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
     union = area(one)[:, None] + area(others)[None] - shared
-    return np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
+    found: Floats = np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
+    return found
 
 
 def distinct(boxes: Boxes, limit: float = 0.95) -> Boxes:
