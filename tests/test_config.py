@@ -1,5 +1,6 @@
 """The configuration is typed, refuses what it does not know, and identifies a run."""
 
+import re
 from dataclasses import asdict, make_dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from figleaf.config import (
     ROOTS,
     AugmentConfig,
     ModelConfig,
+    SkinConfig,
     TrainConfig,
     compose,
     conf_dir,
@@ -51,6 +53,29 @@ def test_wrong_override_is_named_with_the_way_out(override: str, told: str) -> N
 def test_config_survives_plain_containers() -> None:
     config = compose("train", ["data=manifest", "model=vgg19", "augment=pca", "data.unsafe=[b]"])
     assert from_dict(to_dict(config), TrainConfig) == config
+
+
+def test_a_skin_system_takes_the_place_of_a_network() -> None:
+    config = compose("train", ["model=skin_fleck", "model.options.mode=exact", "model.options.area=0.25"])
+    assert config.model == SkinConfig("fleck", 160, {"mode": "exact", "area": 0.25})
+    assert from_dict(to_dict(config), TrainConfig) == config
+    assert config.weights == "none"
+    other = compose("train", ["model=skin_fleck", "model.options.mode=exact"])
+    assert fingerprint(config, "data") != fingerprint(other, "data")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["model=skin_fleck", "model.head=gap"], "model.head: unknown key"),
+        (["model=vgg16", "model.options.mode=fast"], "model.options: unknown key"),
+        (["model=skin_fleck", "model.options.mode=[1]"], "model.options.mode"),
+        (["model=skin_fleck", "model.input_size=1"], "model.input_size=1: expected at least 8"),
+    ],
+)
+def test_what_is_no_key_of_the_chosen_model_is_refused(overrides: list[str], told: str) -> None:
+    with pytest.raises(FigleafError, match=re.escape(told)):
+        compose("train", overrides)
 
 
 def test_key_without_a_value_in_any_preset_can_be_set() -> None:

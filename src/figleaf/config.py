@@ -30,9 +30,11 @@ from figleaf.settings import (
     ModelConfig,
     OptimizerConfig,
     Rule,
+    SkinConfig,
     TrackingConfig,
     TrainConfig,
     TrainerConfig,
+    groups_of,
 )
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "Rule",
+    "SkinConfig",
     "TrackingConfig",
     "TrainConfig",
     "TrainerConfig",
@@ -131,9 +134,9 @@ def keys_with_defaults(schema: type, prefix: str = "") -> dict[str, str]:
     """Every key of `schema`, groups spelled out, and the default that holds when no preset says otherwise."""
     hints, found = typing.get_type_hints(schema), dict[str, str]()
     for f in dataclasses.fields(schema):
-        hint = hints[f.name]
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            found |= keys_with_defaults(hint, f"{prefix}{f.name}.")
+        if groups := groups_of(hints[f.name]):
+            for group in reversed(groups):  # of a key that several have, the first one's default is shown
+                found |= keys_with_defaults(group, f"{prefix}{f.name}.")
         else:
             value = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
             shown = "REQUIRED" if value is dataclasses.MISSING else "null" if value is None else str(value)
@@ -191,8 +194,8 @@ def fingerprint(config: TrainConfig, data_hash: str, absent_weights_sha256: str 
     values = {k: v for k, v in _not_default(config).items() if k not in _INCIDENTAL}
     for group, incidental in _INCIDENTAL_KEYS.items():
         values[group] = {k: v for k, v in values.get(group, {}).items() if k not in incidental}
-    kind = config.model.weights.rpartition(":")[0]
-    digest = weights_sha256(config) or ("" if config.model.weights == "none" else absent_weights_sha256)
+    kind = config.weights.rpartition(":")[0]
+    digest = weights_sha256(config) or ("" if config.weights == "none" else absent_weights_sha256)
     if digest:  # its content, wherever it lies
         values["model"] = {**values["model"], "weights": f"{kind}:{digest}" if kind else digest}
     canonical = json.dumps({"config": values, "data": data_hash}, sort_keys=True)
@@ -201,7 +204,7 @@ def fingerprint(config: TrainConfig, data_hash: str, absent_weights_sha256: str 
 
 def weights_sha256(config: TrainConfig) -> str:
     """Hex digest of the file that `model.weights` names; empty when it names none, or none that is here."""
-    path = Path(config.model.weights.rpartition(":")[2]).expanduser()
+    path = Path(config.weights.rpartition(":")[2]).expanduser()
     return sha256_file(path) if path.is_file() else ""
 
 
@@ -219,10 +222,10 @@ def _not_default(config: Any) -> dict[str, Any]:
 
 def _checked(value: Any, hint: Any, key: str, rule: Rule | None) -> Any:
     """`value` as the type `hint`, an int widened to float where a float is expected."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if groups := groups_of(hint):
         if not isinstance(value, Mapping):
             raise FigleafError(f"{key}={value}: expected a group of keys; choose one with {key}=NAME")
-        return from_dict(value, hint, f"{key}.")
+        return from_dict(value, _kind_of(value, groups), f"{key}.")
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for kind in allowed:
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -241,6 +244,19 @@ def _checked(value: Any, hint: Any, key: str, rule: Rule | None) -> Any:
     if rule is not None and value is not None and not rule.holds(value):
         raise FigleafError(f"{key}={value}: expected {rule.expected}")
     return list(value) if isinstance(value, list | tuple) else value
+
+
+def _kind_of(value: Mapping[str, Any], groups: Sequence[type]) -> type:
+    """Which of `groups` the values spell out: the one whose keys without a default they have, else the first."""
+    for group in groups:
+        required = {
+            f.name
+            for f in dataclasses.fields(group)
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        }
+        if required and required <= value.keys():
+            return group
+    return groups[0]
 
 
 def _is_a(value: Any, kind: Any) -> bool:

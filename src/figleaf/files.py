@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def uncovered(kind: type[Exception]) -> Iterator[None]:
+    """Raise the `OSError` whose number a library hid in the text of its own error `kind`, as safetensors does."""
+    try:
+        yield
+    except kind as error:
+        if code := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(code[1]), str(error)) from error
+        raise
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -15,6 +15,7 @@ from itertools import product
 from typing import Any
 
 from figleaf.errors import FigleafError
+from figleaf.settings import groups_of
 
 _NUMBER = re.compile(r"[0-9][0-9_]*(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 # What the grammar has a use for; the rest of Unicode is an error to it outside of quotes.
@@ -27,6 +28,7 @@ _OPEN_INTERPOLATION = re.compile(r"\$\{(?![^{}]*\})")
 # In a shell's double quotes these are no letters; two backslashes would become one.
 _NOT_IN_DOUBLE_QUOTES = re.compile(r'["$`!]|\\\\')
 _QUOTES = ("'", '"')
+_ANY = "NAME"  # stands for the keys of a mapping
 
 
 def addressed(overrides: Sequence[str], schema: type) -> list[str]:
@@ -88,7 +90,7 @@ def _split(overrides: Sequence[str], known: Sequence[str]) -> list[_Override]:
             # A shell cuts at a space: what was meant as one value comes as two arguments.
             hint = f"; if it belongs to the value before it, type {typed(f'{before} {text}')}" if "=" in before else ""
             raise FigleafError(f"{text}: expected key=value{hint}")
-        if override.name not in known:
+        if override.name not in known and not _is_free(override.name, known):
             near = difflib.get_close_matches(override.name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(sorted(known))}"
             raise FigleafError(f"{text}: unknown key{hint}")
@@ -202,10 +204,13 @@ def typed(argument: str) -> str:
 def _kind(schema: type, name: str) -> str:
     """What the key `name` of `schema` takes: "text", "names" (a list of texts), "group" or "other"."""
     head, _, rest = name.partition(".")
-    hint = typing.get_type_hints(schema)[head]
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _kind(hint, rest) if rest else "group"
-    allowed = set(typing.get_args(hint)) - {type(None)} if isinstance(hint, types.UnionType) else {hint}
+    hint = typing.get_type_hints(schema).get(head)
+    if groups := groups_of(hint):
+        if not rest:
+            return "group"
+        return next((_kind(group, rest) for group in groups if rest.partition(".")[0] in _fields(group)), "other")
+    kinds: tuple[Any, ...] = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    allowed = set(kinds) - {type(None)}
     return {frozenset({str}): "text", frozenset({list[str]}): "names"}.get(frozenset(allowed), "other")
 
 
@@ -215,6 +220,18 @@ def _keys(schema: type, prefix: str = "") -> list[str]:
     for f in dataclasses.fields(schema):
         hint = hints[f.name]
         keys.append(f"{prefix}{f.name}")
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            keys += _keys(hint, f"{prefix}{f.name}.")
+        for group in groups_of(hint):
+            keys += [key for key in _keys(group, f"{prefix}{f.name}.") if key not in keys]
+        if typing.get_origin(hint) is dict:
+            keys.append(f"{prefix}{f.name}.{_ANY}")
     return keys
+
+
+def _fields(group: type) -> set[str]:
+    return {f.name for f in dataclasses.fields(group)}
+
+
+def _is_free(name: str, known: Sequence[str]) -> bool:
+    """Whether the key is one of a mapping that may hold any: what reads it knows which mean something."""
+    head, _, last = name.rpartition(".")
+    return bool(last) and f"{head}.{_ANY}" in known

@@ -3,6 +3,9 @@
 A file of `conf/` may leave out what has a default here. `figleaf.config` composes, checks and prints configurations.
 """
 
+import dataclasses
+import types
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +88,15 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class SkinConfig:
+    """A classical skin-based system: `figleaf.skin.systems` knows their names, options and defaults."""
+
+    system: str
+    input_size: int = field(default=160, metadata=_at_least(8))  # 160 x 160: the scale of Fleck's filter is 1
+    options: dict[str, bool | int | float | str | None] = field(default_factory=dict)  # the system's own settings
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """How the weights move. The batch is the global one, whatever the number of devices."""
 
@@ -140,10 +152,14 @@ class TrackingConfig:
 class MethodConfig:
     """How a network is asked about a picture; see `figleaf.evaluate.method.Method`, which checks the values."""
 
-    method: str = "single"  # single | dense | multi_crop | dense_multi_crop
+    method: str = "single"  # single | dense | multi_crop | dense_multi_crop | windows | proposals | skin_regions
     scales: list[float] = field(default_factory=lambda: [1.0])  # factors of the input size, or pixels from 32
     flip: bool = False  # average with the mirror image
     crops: int = 5  # multi_crop: a side of the grid
+    perturb: list[str] = field(
+        default_factory=list
+    )  # score test under these, too; see `figleaf.evaluate.perturbations`
+    aggregate: str = "max"  # windows, proposals, skin_regions: max | top3 | mean | noisy_or of the boxes
 
 
 @dataclass(frozen=True)
@@ -152,7 +168,7 @@ class TrainConfig:
 
     data: DataConfig
     augment: AugmentConfig
-    model: ModelConfig
+    model: ModelConfig | SkinConfig  # a skin system is fitted: of what follows only the seed counts for it
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     tracking: TrackingConfig
@@ -163,6 +179,18 @@ class TrainConfig:
     parent_run_id: str | None = None  # the study's run in the tracker
     resume: str = "auto"  # auto | never | path of a checkpoint
     evaluation: MethodConfig | None = None  # train nothing: measure the finished run of this configuration so
+
+    @property
+    def network(self) -> ModelConfig:
+        """The model where it is a network, which is what the caller has made sure of."""
+        if not isinstance(self.model, ModelConfig):
+            raise TypeError(f"model.system={self.model.system} is no network")
+        return self.model
+
+    @property
+    def weights(self) -> str:
+        """What the model starts from; "none" for a skin system, which is fitted from nothing."""
+        return self.model.weights if isinstance(self.model, ModelConfig) else "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,3 +235,13 @@ ROOTS: Mapping[str, type] = {
     "export": ExportConfig,
     "check": CheckConfig,
 }
+
+
+def groups_of(hint: Any) -> tuple[type, ...]:
+    """The dataclasses that a key's type admits, one of which its values spell out; none for a plain value.
+
+    An optional group, `MethodConfig | None`, is none of these: no preset names it.
+    """
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    found = tuple(kind for kind in kinds if dataclasses.is_dataclass(kind) and isinstance(kind, type))
+    return found if len(found) == len(kinds) else ()

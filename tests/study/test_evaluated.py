@@ -79,6 +79,18 @@ def test_a_trained_run_is_no_evaluation_of_itself_nor_the_other_way_round(study:
     assert [trial.status for trial in done] == [Status.MISSING] * 2 + [Status.DONE] * 2
 
 
+def test_an_arm_may_measure_other_runs_than_the_study_says(experiments: Path) -> None:
+    several = METHODS + "  plain: {evaluate: {}, runs_of: {study: dropout, arm: drop0}}\n"
+    trials = compose_trials(write_study(experiments / "several", several))
+    assert {t.arm: t.config.model.dropout for t in trials} == {"single": 0.5, "dense": 0.5, "plain": 0.0}
+    alone = several.replace("runs_of: {study: dropout, arm: drop0.5}\n", "")
+    with pytest.raises(FigleafError, match=r"arms\.single: say whose runs it measures"):
+        compose_trials(write_study(experiments / "several", alone))
+    due = compose_trials(write_study(experiments / "several", several))
+    with pytest.raises(FigleafError, match=r"arm drop0.5, seeds 1, 2;(.|\n)*arm drop0, seeds 1, 2;"):
+        require_trained_runs(write_study(experiments / "several", several), due, knowing())
+
+
 def test_another_method_under_the_same_name_is_measured_again(experiments: Path, study: Study) -> None:
     before = knowing(*compose_trials(study))
     after = compose_trials(write_study(experiments / "methods", METHODS.replace("flip: true", "flip: false")))
@@ -115,7 +127,11 @@ def test_records_of_the_trained_runs_are_known_not_to_hold_weights(
     [
         ("runs_of: {study: dropout, arm: drop0.5}\n", "", "arms.single.evaluate: say whose runs with runs_of:"),
         ("study: dropout,", "study: dropuot,", "study dropuot: no file .*did you mean dropout"),
-        ("study: dropout,", "study: methods,", "runs_of.study=methods: it evaluates runs of methods; name that study"),
+        (
+            "study: dropout,",
+            "study: methods,",
+            "runs_of.study=methods: it trains nothing itself; name the study that does",
+        ),
         ("arm: drop0.5", "arm: drop", "runs_of.arm=drop: study dropout has drop0, drop0.5, once"),
         ("arm: drop0.5", "arm: once", "arm once of study dropout is trained with 1, not with 2"),
         ("seeds: [1, 2]", "seeds: [1, 7, 9]", "is trained with 1, 2, 3, not with 7, 9"),
@@ -136,6 +152,8 @@ def test_records_of_the_trained_runs_are_known_not_to_hold_weights(
         ("{evaluate: {}}", "{evaluate: {method: tta}}", "arm single: method=tta: expected one of single, dense"),
         ("{evaluate: {}}", "{evaluate: {method: dense, scales: [48]}}", "arm single: scales: pictures of 48 pixels"),
         ("{evaluate: {}}", "{evaluate: {scales: [2]}}", "arm single: .*method=single shows the network one picture"),
+        ("{evaluate: {}}", "{evaluate: {perturb: [fog]}}", r"arm single: perturb=\['fog'\]: expected all, or some of"),
+        ("flip: true", "flip: true, perturb: [all]", "arm dense: .*measured by a single view"),
         ("{evaluate: {}}", "{evaluate: {method: dense, scales: [1, 64], flip: true}}", "have the same configuration"),
     ],
 )

@@ -23,11 +23,18 @@ examples:
   figleaf evaluate run=export/model.onnx data=manifest data.manifest=my/manifest.csv
   figleaf evaluate run=latest method=dense scales=[64,96] flip=true data=scenes
   figleaf evaluate run=latest method=multi_crop scales=[1.25] crops=5 flip=true data=scenes
+  figleaf evaluate run=latest method=windows scales=[2] aggregate=max data=scenes
+  figleaf evaluate run=latest perturb=[all] data=scenes
 
 Methods, after section 3.2 of the VGG paper: dense applies the network to all of a larger picture (a multiple of 32
 pixels a side), multi_crop to a grid of crops from it; dense_multi_crop averages the two. The posteriors of several
-scales, and with flip=true those of the mirror images, are averaged. The run's threshold was chosen for method=single:
-with any other, metrics of decisions are taken at a score of 0.5.
+scales, and with flip=true those of the mirror images, are averaged. windows, proposals (selective search) and
+skin_regions show the network boxes of a picture of that scale, and `aggregate` makes one probability of theirs: max,
+top3, mean or noisy_or. The run's threshold was chosen for method=single: with any other, metrics of decisions are
+taken at a score of 0.5.
+
+perturb=[all], or some names, also scores the pictures recompressed, resized, relit, blurred, framed and mirrored: the
+object gets robust/NAME/auroc, the score's drift and the share of decisions that flip, and a second file the scores.
 """
 
 
@@ -46,10 +53,10 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.evaluate.method import CLEAN, predict_by
     from figleaf.evaluate.metrics import DEFAULT_THRESHOLD
     from figleaf.evaluate.report import evaluation_json
-    from figleaf.train.evaluation import method_of
+    from figleaf.train.evaluation import method_of, perturbations_of
     from figleaf.train.inputs import decode_for, read_manifest
 
-    method = method_of(config)
+    method, perturbations = method_of(config), perturbations_of(config)
     # A file needs no tracker, and the data may be wrong in ways that should be said before a store is opened.
     manifest = read_manifest(config.data, home())
     if config.split != "all":
@@ -69,6 +76,12 @@ def main(arguments: Sequence[str]) -> int:
     if threshold != opened.threshold:
         say(f"the run's threshold was chosen for method=single; metrics of decisions are at {DEFAULT_THRESHOLD}")
     report = evaluation_json(found, threshold, n_resamples=config.intervals)
+    if perturbations:
+        from figleaf.evaluate.robustness import perturbed, robustness_metrics
+
+        changed = perturbed(opened.scorer, manifest, found, perturbations, max_pixels=config.data.max_pixels)
+        beside = changed.save(out.with_name(f"{out.stem}-perturbed.parquet"))
+        report |= {"perturbed": str(beside), **robustness_metrics(changed, threshold)}
     say(f"{len(found)} samples of {manifest.name}, {report['n_errors']} unreadable; predictions in {out}")
     print_json({"run": opened.name, "split": config.split, "variant": variant, "predictions": str(out), **report})
     return 0

@@ -33,13 +33,11 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
 
         onnx = OnnxScorer(path)
         return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold)
-    from figleaf.vgg.scorer import TorchScorer
+    from figleaf.evaluate.weights_file import scorer_of
 
     if path.suffix == ".safetensors":
-        from figleaf.vgg.weights import load
-
-        threshold = load(path)[1].get("threshold")
-        return OpenedScorer(TorchScorer.load(path), path.stem, sha256_file(path), threshold)
+        scorer = scorer_of(path)
+        return OpenedScorer(scorer, path.stem, sha256_file(path), _threshold_in(path, scorer))
     if path.exists():
         raise FigleafError(
             f"run={reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
@@ -47,5 +45,12 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
     from figleaf.commands.run_names import named_run, weights_of
 
     run = named_run(reference, tracking)
-    scorer = TorchScorer.load(weights_of(run))
-    return OpenedScorer(scorer, run.name, run.run_id, run.metrics.get("val/threshold"))
+    return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"))
+
+
+def _threshold_in(path: Path, scorer: Scorer) -> float | None:
+    """The threshold that an exported network's file holds; those of runs stand in the tracker."""
+    from figleaf.vgg.scorer import TorchScorer
+    from figleaf.vgg.weights import load
+
+    return load(path)[1].get("threshold") if isinstance(scorer, TorchScorer) else None

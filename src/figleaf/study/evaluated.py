@@ -2,7 +2,8 @@
 
 `runs_of: {study: NAME, arm: ARM}` names those runs, and each arm its method, such as
 `{evaluate: {method: dense, scales: [96], flip: true}}`. A trial is a run that measures the weights of the trained run
-with its seed, so that arms are paired by network, and records, tables and tests are those of any study.
+with its seed, so that arms are paired by network, and records, tables and tests are those of any study. An arm may name
+other runs than the study does, with a `runs_of` of its own.
 """
 
 from collections.abc import Sequence
@@ -12,47 +13,42 @@ from typing import TYPE_CHECKING
 from figleaf.config import MethodConfig, TrainConfig
 from figleaf.errors import FigleafError
 from figleaf.study.records import FOLDER
-from figleaf.study.spec import FILE_NAME, Study, find_study
+from figleaf.study.spec import FILE_NAME, RunsOf, Study, find_study
 
 if TYPE_CHECKING:  # a plan is made of what this module gives
     from figleaf.study.plan import Knowledge, Trial
 
 
-def shared_overrides(study: Study) -> tuple[str, ...]:
-    """What every arm's overrides come after: the study's base, or the overrides of the runs that it evaluates.
+def shared_overrides(study: Study, arm: str) -> tuple[str, ...]:
+    """What the overrides of `arm` come after: the study's base, or the overrides of the runs that it evaluates.
 
     Raises `FigleafError` when the study mixes training and evaluation, and when there is no such arm or seed.
     """
-    where = study.folder / FILE_NAME
-    evaluating = [name for name, arm in study.arms.items() if arm.evaluate is not None]
-    if study.runs_of is None:
-        if evaluating:
-            raise FigleafError(
-                f"{where}: arms.{evaluating[0]}.evaluate: say whose runs with runs_of: {{study: NAME, arm: ARM}}"
-            )
+    where, of = study.folder / FILE_NAME, study.source_of(arm)
+    if not study.evaluates:
+        if study.arms[arm].evaluate is not None:
+            raise FigleafError(f"{where}: arms.{arm}.evaluate: say whose runs with runs_of: {{study: NAME, arm: ARM}}")
         return study.base
-    of = study.runs_of
-    trains = ["base"] * bool(study.base) + [f"arms.{name}" for name in study.arms if name not in evaluating]
-    trains += [f"arms.{name}.overrides" for name in evaluating if study.arms[name].overrides]
+    if of is None:
+        raise FigleafError(f"{where}: arms.{arm}: say whose runs it measures with runs_of: {{study: NAME, arm: ARM}}")
+    trains = ["base"] * bool(study.base) + [f"arms.{arm}"] * (study.arms[arm].evaluate is None)
+    trains += [f"arms.{arm}.overrides"] * bool(study.arms[arm].overrides)
     if trains:
         raise FigleafError(
             f"{where}: {trains[0]}: a study with runs_of trains nothing: each arm is evaluate: {{method: NAME, ...}}, "
             f"and everything else comes from study {of.study}"
         )
     source = find_study(of.study, study.folder.parent)
-    if source.runs_of is not None:
-        raise FigleafError(
-            f"{where}: runs_of.study={of.study}: it evaluates runs of {source.runs_of.study}; name that study"
-        )
+    if source.evaluates:
+        raise FigleafError(f"{where}: runs_of.study={of.study}: it trains nothing itself; name the study that does")
     if of.arm not in source.arms:
         raise FigleafError(f"{where}: runs_of.arm={of.arm}: study {of.study} has {', '.join(source.arms)}")
     trained = source.seeds_of(of.arm)
-    for name in study.arms:
-        if lacking := sorted(set(study.seeds_of(name)) - set(trained)):
-            raise FigleafError(
-                f"{where}: seeds={list(study.seeds_of(name))}: arm {of.arm} of study {of.study} is trained with "
-                f"{', '.join(map(str, trained))}, not with {', '.join(map(str, lacking))}"
-            )
+    if lacking := sorted(set(study.seeds_of(arm)) - set(trained)):
+        raise FigleafError(
+            f"{where}: seeds={list(study.seeds_of(arm))}: arm {of.arm} of study {of.study} is trained with "
+            f"{', '.join(map(str, trained))}, not with {', '.join(map(str, lacking))}"
+        )
     return (*source.base, *source.arms[of.arm].overrides)
 
 
@@ -60,29 +56,35 @@ def with_method(config: TrainConfig, method: MethodConfig | None) -> TrainConfig
     """`config` with its evaluation method, if any. Raises `FigleafError` when that does not suit the network."""
     if method is None:
         return config
-    from figleaf.train.evaluation import method_of  # slow to import, and most studies have no use for it
+    # Slow to import, and most studies have no use for it.
+    from figleaf.train.evaluation import method_of, perturbations_of
 
+    perturbations_of(method)
     method_of(method).sizes(config.model.input_size)
     return replace(config, evaluation=method)
 
 
 def require_trained_runs(study: Study, due: "Sequence[Trial]", known: "Knowledge") -> None:
     """Raises `FigleafError` that names the command to give when a run that is to be measured is not in the tracker."""
-    if study.runs_of is None or known.data_hash is None:
+    if not study.evaluates or known.data_hash is None:
         return
     from figleaf.train.evaluation import trained_run
 
-    lacking = sorted(
-        {trial.seed for trial in due if trained_run(trial.config, known.data_hash(trial.config), known.runs) is None}
-    )
-    if not lacking:
-        return
-    of = study.runs_of
+    lacking: dict[RunsOf, set[int]] = {}
+    for trial in due:
+        of = study.source_of(trial.arm)
+        if of is not None and trained_run(trial.config, known.data_hash(trial.config), known.runs) is None:
+            lacking.setdefault(of, set()).add(trial.seed)
+    if lacking:
+        raise FigleafError("\n".join(_told(study, of, sorted(seeds)) for of, seeds in lacking.items()))
+
+
+def _told(study: Study, of: RunsOf, seeds: Sequence[int]) -> str:
     source = find_study(of.study, study.folder.parent)
-    has_records = any((source.results / FOLDER / f"{of.arm}-{seed}.json").is_file() for seed in lacking)
-    raise FigleafError(
+    has_records = any((source.results / FOLDER / f"{of.arm}-{seed}.json").is_file() for seed in seeds)
+    return (
         f"study {study.name} evaluates runs of study {of.study} that are not in this tracker: arm {of.arm}, "
-        f"seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}"
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
         + (f" ({source.results} holds records, but no weights)" if has_records else "")
         + f"; `figleaf study run {of.study} --arm {of.arm}{' --records ignore' * has_records}` trains them"
     )

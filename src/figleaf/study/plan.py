@@ -76,9 +76,9 @@ def compose_trials(study: Study, overrides: Sequence[str] = ()) -> list[Trial]:
     """
     trials: list[Trial] = []
     seen: dict[str, str] = {}
-    shared = shared_overrides(study)
     for name, arm in study.arms.items():
         try:
+            shared = shared_overrides(study, name)
             of_arm = compose("train", [*shared, *arm.overrides, *overrides, f"study={study.name}", f"arm={name}"])
             of_arm = with_method(of_arm, arm.evaluate)
         except FigleafError as error:

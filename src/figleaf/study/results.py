@@ -234,7 +234,7 @@ def _page(study: Study, found: Findings, figures: set[str], verdicts: Sequence[V
         f"<!-- {_generated(command)} -->",
         f"# {title_of(study)}",
         study.question,
-        f"`figleaf study run {study.name}` {'trains' if study.runs_of is None else 'evaluates'} what is missing, "
+        f"`figleaf study run {study.name}` {'evaluates' if study.evaluates else 'trains'} what is missing, "
         f"`{command}` writes this page. "
         f"The arms are in [{FILE_NAME}]({FILE_NAME}).",
         to_markdown(found.table).partition("\n\n")[2].strip(),  # its title is the page's

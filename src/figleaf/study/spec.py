@@ -28,6 +28,14 @@ def _one_of(*names: str) -> dict[str, Rule]:
 
 
 @dataclass(frozen=True)
+class RunsOf:
+    """The trained runs that a study of evaluation methods measures."""
+
+    study: str
+    arm: str
+
+
+@dataclass(frozen=True)
 class Arm:
     """One setting that is compared: Hydra overrides on top of the study's `base`."""
 
@@ -35,14 +43,7 @@ class Arm:
     seeds: list[int] | None = None  # default: the study's
     candidate: bool = True  # whether it may be selected; a reference row may not
     evaluate: MethodConfig | None = None  # in a study with runs_of: how those runs are measured
-
-
-@dataclass(frozen=True)
-class RunsOf:
-    """The trained runs that a study of evaluation methods measures."""
-
-    study: str
-    arm: str
+    runs_of: RunsOf | None = None  # of this arm; default: the study's
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,15 @@ class Study:
     def cells(self) -> dict[str, tuple[str, ...]]:
         """The arms of the grid with their labels, one a factor."""
         return {"-".join(labels): labels for labels in itertools.product(*self.grid.values())} if self.grid else {}
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether it trains nothing and measures runs of other studies."""
+        return self.runs_of is not None or any(arm.runs_of is not None for arm in self.arms.values())
+
+    def source_of(self, arm: str) -> RunsOf | None:
+        """The runs that an arm measures: its own choice, or the study's; None where it trains."""
+        return self.arms[arm].runs_of or self.runs_of
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """The seeds of an arm: its own, or the study's."""
@@ -295,7 +305,7 @@ def _check(study: Study) -> None:
 
     _check_comparisons(study)
     if study.search is not None:
-        if study.runs_of is not None:
+        if study.evaluates:
             raise FigleafError("search: a study with runs_of trains nothing; search in the study that it names")
         study.search.check(list(study.arms), study.select.key, study.select.mode)
 

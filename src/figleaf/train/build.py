@@ -38,7 +38,7 @@ def make_plan(config: TrainConfig, inputs: Inputs, rows: IntArray, rank: int, wo
 def make_module(config: TrainConfig, inputs: Inputs, rows: IntArray, plan: BatchPlan) -> Classifier:
     """The classifier with its initial weights: a function of the seed and the configuration."""
     pl.seed_everything(config.seed, verbose=False)
-    manifest, m = inputs.manifest, config.model
+    manifest, m = inputs.manifest, config.network
     net = VGG(
         depth=m.depth,
         batch_norm=m.batch_norm,

@@ -13,7 +13,10 @@ import torch
 
 from figleaf.config import MethodConfig, TrainConfig, fingerprint, home
 from figleaf.errors import FigleafError
-from figleaf.evaluate.method import Method, predict_by
+from figleaf.evaluate.method import CLEAN, Method, predict_by
+from figleaf.evaluate.perturbations import PERTURBATIONS
+from figleaf.evaluate.robustness import perturbed, robustness_metrics
+from figleaf.evaluate.weights_file import scorer_of
 from figleaf.files import sha256_file
 from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.store import open_store
@@ -27,7 +30,20 @@ SOURCE_TAG = "figleaf.source_run_id"  # whose weights were measured
 
 def method_of(config: MethodConfig) -> Method:
     """The method that `config` names. Raises `FigleafError` for a value outside its range."""
-    return Method(config.method, tuple(config.scales), config.flip, config.crops)
+    return Method(config.method, tuple(config.scales), config.flip, config.crops, config.aggregate)
+
+
+def perturbations_of(config: MethodConfig) -> tuple[str, ...]:
+    """The perturbations that `config` names; `all` stands for every one.
+
+    Raises `FigleafError` for an unknown one, and for a method that looks at a picture in more than one way.
+    """
+    if config.perturb and method_of(config) != Method():
+        raise FigleafError(f"perturb={config.perturb}: measured by a single view; leave method, scales and flip alone")
+    for name in config.perturb:
+        if name not in (*PERTURBATIONS, "all"):
+            raise FigleafError(f"perturb={config.perturb}: expected all, or some of {', '.join(PERTURBATIONS)}")
+    return tuple(PERTURBATIONS) if "all" in config.perturb else tuple(config.perturb)
 
 
 def trained_run(config: TrainConfig, data_hash: str, found: Sequence[FoundRun]) -> FoundRun | None:
@@ -41,10 +57,11 @@ def measure_trained(config: TrainConfig, inputs: Inputs, recorder: Recorder) -> 
     """Predictions by `config.evaluation` with the weights of the trained run, and metrics from them, recorded.
 
     `cost/passes` and `cost/gmacs` are those of one picture. `time/scored_per_second` counts pictures of val and test,
-    decoded before. Raises `FigleafError` when the trained run, or its weights, are not in the tracker.
+    decoded before. With `perturb` the test split is scored under those perturbations, too; see
+    `figleaf.evaluate.robustness`. Raises `FigleafError` when the trained run, or its weights, are not in the tracker.
     """
     assert config.evaluation is not None, "what this module is for"
-    method = method_of(config.evaluation)
+    method, names = method_of(config.evaluation), perturbations_of(config.evaluation)
     trained = trained_run(config, inputs.data_hash, runs(open_store(config.tracking.uri, home())))
     if trained is None:
         raise FigleafError(
@@ -54,7 +71,7 @@ def measure_trained(config: TrainConfig, inputs: Inputs, recorder: Recorder) -> 
     weights = trained.artifact("model/best.safetensors")
     # On the CPU the scores of a GPU's run are the same to rounding, and the record says on what they were computed.
     device = "cuda" if config.trainer.accelerator == "gpu" and torch.cuda.is_available() else "cpu"
-    scorer = TorchScorer.load(weights, device)
+    scorer = scorer_of(weights, device)
     decode = partial(decode_for, inputs.manifest, data=config.data, home=home())
     # Before the clock runs.
     pictures = {
@@ -72,10 +89,18 @@ def measure_trained(config: TrainConfig, inputs: Inputs, recorder: Recorder) -> 
     )
     seconds = time.perf_counter() - start
     found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
-    passes, gmacs = method.cost(scorer.net)
-    found |= cost_metrics(scorer.net) | {"cost/passes": float(passes), "cost/gmacs": gmacs}
+    if isinstance(scorer, TorchScorer):
+        passes, gmacs = method.cost(scorer.net, pictures[max(pictures)].pixels)
+        found |= cost_metrics(scorer.net) | {"cost/passes": passes, "cost/gmacs": gmacs}
+    else:
+        found["cost/megabytes"] = weights.stat().st_size / 1e6
     found["time/scored_per_second"] = int(predictions.is_scored.sum()) / seconds
     recorder.start_at(0)
+    if names:
+        clean = predictions.select(split="test", variant=CLEAN)
+        changed = perturbed(scorer, inputs.manifest, clean, names, max_pixels=config.data.max_pixels)
+        found |= robustness_metrics(changed, threshold)
+        recorder.keep(changed, "robustness.parquet")
     tags = {SOURCE_TAG: trained.run_id, "figleaf.best_sha256": sha256_file(weights)}
     recorder.measured(found, 0, predictions, threshold, tags)
     return found

@@ -22,7 +22,7 @@ def frozen_features(net: VGG, inputs: Inputs, config: TrainConfig) -> Tensor | N
     The rows of other splits are empty. None where nothing is frozen, where augmentation changes the pictures, and where
     the features would take more than 4 GiB.
     """
-    stages = config.model.frozen_stages
+    stages = config.network.frozen_stages
     if not stages or config.augment != AugmentConfig(pca_strength=config.augment.pca_strength):
         return None
     pixels, device = inputs.pictures.pixels, next(net.parameters()).device

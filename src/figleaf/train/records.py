@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from figleaf.config import TrainConfig, home, to_dict, to_yaml, weights_sha256
+from figleaf.config import SkinConfig, TrainConfig, home, to_dict, to_yaml, weights_sha256
 from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_figure
 from figleaf.evaluate.metrics import slice_table
 from figleaf.evaluate.predictions import Predictions
@@ -43,6 +43,9 @@ class Recorder:
 
     def commit(self, offset: int) -> None:
         """Release the rows before `offset` to the tracker."""
+
+    def keep(self, predictions: Predictions, name: str) -> None:
+        """Keep further predictions, in a file called `name`."""
 
     def finish(
         self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
@@ -82,6 +85,10 @@ class TrackedRecorder(Recorder):
         """Let the journal's rows before `offset` go to the tracker."""
         self.run.journal.commit(offset)
 
+    def keep(self, predictions: Predictions, name: str) -> None:
+        """Write them to the run's folder and keep them with the run."""
+        self.run.log_artifact(predictions.save(self.folder.path / name))
+
     def finish(
         self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
     ) -> None:
@@ -90,6 +97,8 @@ class TrackedRecorder(Recorder):
         self.measured(metrics, step, predictions, threshold, {"figleaf.best_sha256": sha256_file(folder.best)})
         run.log_artifact(folder.best, "model")
         rows = pd.DataFrame(run.journal.rows(), columns=Row._fields)
+        if rows["step"].nunique() < 2:  # what is fitted at once has no curve
+            return
         curves = save_figure(learning_curves(rows, self.name), folder.path / "figures" / "learning_curves.png")
         run.log_artifact(curves, "figures")
 
@@ -182,6 +191,9 @@ def run_name(config: TrainConfig) -> str:
     if config.arm:
         return f"{config.arm}-s{config.seed}"
     m, a = config.model, config.augment
+    if isinstance(m, SkinConfig):
+        varied = [f"{key}_{value}" for key, value in sorted(m.options.items())]
+        return "-".join([f"skin_{m.system}", *varied, f"s{config.seed}"])
     parts: list[Any] = [f"vgg{m.depth}" + ("_bn" if m.batch_norm else ""), f"w{m.width:g}", f"{m.input_size}px", m.head]
     parts += [f"drop{m.dropout:g}"] if m.dropout else []
     parts += [f"pca_{a.pca_color}"] if a.pca_color != "none" else []

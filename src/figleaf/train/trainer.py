@@ -48,7 +48,7 @@ def make_trainer(config: TrainConfig, plan: BatchPlan, callbacks: list[Callback]
         num_nodes=t.num_nodes,
         strategy=DDPStrategy() if distributed else "auto",
         # On the CPU, and without batch norm, there is nothing to synchronise; Lightning refuses the former.
-        sync_batchnorm=distributed and t.accelerator == "gpu" and config.model.batch_norm,
+        sync_batchnorm=distributed and t.accelerator == "gpu" and config.network.batch_norm,
         precision=t.precision,  # type: ignore[arg-type]  # the configuration allows Lightning's names only
         max_epochs=t.epochs if t.max_steps is None else -1,
         max_steps=-1 if t.max_steps is None else t.max_steps,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from figleaf.config import TrainConfig, fingerprint
+from figleaf.config import ModelConfig, TrainConfig, fingerprint
 
 _SOON_S = 2.0
 
@@ -23,7 +23,10 @@ def turn(config: TrainConfig, runs: Path, say: Callable[[str], None]) -> Iterato
     What it gives ends the turn and is to be called once the run folder is taken. Only the order depends on it: the
     folder itself belongs to one process. So nothing happens where `runs` cannot be written.
     """
-    weightless = replace(config, model=replace(config.model, weights="none"))  # a large file would have to be hashed
+    model = config.model
+    if isinstance(model, ModelConfig):
+        model = replace(model, weights="none")  # a large file would have to be hashed
+    weightless = replace(config, model=model)
     place = runs / ".starting" / fingerprint(weightless, f"{config.data.manifest} {config.data.root}")[:12]
     lock = FileLock(place)
 

@@ -1,7 +1,6 @@
 """A network's weights in and out: our safetensors files, initialisation from elsewhere, the paper's A-to-D start."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from figleaf.errors import FigleafError
-from figleaf.files import atomic_path
+from figleaf.files import atomic_path, uncovered
 from figleaf.vgg.network import VGG
 from figleaf.vgg.pretrained import METADATA_KEY, read
 
@@ -130,14 +129,8 @@ def save(net: VGG, path: Path, metadata: Mapping[str, Any]) -> Path:
     header = {"format_version": FORMAT_VERSION, "hyperparameters": net.hyperparameters, "metadata": dict(metadata)}
     # Channels-last weights are not contiguous, and safetensors refuses them.
     tensors = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
-    with atomic_path(path) as temporary:
-        try:
-            safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
-        except SafetensorError as error:
-            # It hides a full disk in its text; as an OSError it is explained to the user.
-            if code := re.search(r"os error (\d+)", str(error)):
-                raise OSError(int(code[1]), str(error)) from error
-            raise
+    with atomic_path(path) as temporary, uncovered(SafetensorError):
+        safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
     return path
 
 

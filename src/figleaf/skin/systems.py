@@ -1,0 +1,136 @@
+"""The skin systems by name, each with its options and their defaults: what `model.system` and `model.options` say.
+
+A system is a function of its options and of the seed; its parameters are the options. Where it has an option `area`,
+that is the share of skin from which a picture is unsafe.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from figleaf.errors import FigleafError
+from figleaf.skin.apapid import ApApidRules
+from figleaf.skin.area import FLECK_AREA, AreaRule
+from figleaf.skin.filter import FleckFilter
+from figleaf.skin.image_system import ImageSystem
+from figleaf.skin.pixel_model import PixelModel, RulePixels
+from figleaf.skin.pixel_rules import ChaiNganRule, HsvRule, KovacRule, NormalisedRgbRule
+from figleaf.skin.published_mixture import JonesRehgMixture
+from figleaf.skin.skin_features import SkinFeatures, SkinFeaturesClassifier
+
+# Every class that a file of a fitted system may name; see `figleaf.skin.storage`.
+PARTS: tuple[type[BaseEstimator], ...] = (
+    *(ApApidRules, AreaRule, SkinFeatures, SkinFeaturesClassifier),
+    *(FleckFilter, RulePixels),
+    *(ChaiNganRule, HsvRule, JonesRehgMixture, KovacRule, NormalisedRgbRule),
+)
+
+
+def fleck(
+    *,
+    random_state: int,
+    mode: str = "fast",
+    stage: str = "filter",
+    area: float = FLECK_AREA,
+    texture: bool = True,
+    zero_offset: bool = True,
+    noise: bool = True,
+    clean_up: bool = True,
+    relaxed: bool = True,
+) -> ImageSystem:
+    """Fleck, Forsyth & Bregler's filter of 1996 and its 30 % rule; each part can be left out."""
+    pixels = FleckFilter(
+        mode=mode,
+        stage=stage,
+        texture=texture,
+        zero_offset=zero_offset,
+        noise=noise,
+        clean_up=clean_up,
+        relaxed=relaxed,
+        random_state=random_state,
+    )
+    return AreaRule(pixels, area)
+
+
+def kovac(*, random_state: int, light: str = "daylight", area: float = FLECK_AREA) -> ImageSystem:
+    """Kovac, Peer & Solina's rule in RGB on 30 % of the area."""
+    return AreaRule(RulePixels(KovacRule(light)), area)
+
+
+def ycbcr(*, random_state: int, value_range: str = "studio", area: float = FLECK_AREA) -> ImageSystem:
+    """Chai & Ngan's box in Cb and Cr on 30 % of the area."""
+    return AreaRule(RulePixels(ChaiNganRule(value_range)), area)
+
+
+def hsv(*, random_state: int, area: float = FLECK_AREA) -> ImageSystem:
+    """The common box in hue and saturation on 30 % of the area."""
+    return AreaRule(RulePixels(HsvRule()), area)
+
+
+def normalised_rgb(*, random_state: int, area: float = FLECK_AREA) -> ImageSystem:
+    """The common rule on chromaticities on 30 % of the area."""
+    return AreaRule(RulePixels(NormalisedRgbRule()), area)
+
+
+def jones_rehg(*, random_state: int, skin_prior: float = 0.5, area: float = FLECK_AREA) -> ImageSystem:
+    """Jones & Rehg's published mixtures of Gaussians on 30 % of the area; nothing is fitted."""
+    return AreaRule(RulePixels(JonesRehgMixture(skin_prior)), area)
+
+
+def apapid(*, random_state: int, rule: str = "normalised_rgb") -> ImageSystem:
+    """Ap-apid's six rules of 2005 on the regions that a pixel rule finds."""
+    return ApApidRules(pixels_called(rule))
+
+
+def jones_rehg_features(*, random_state: int, rule: str = "jones_rehg", classifier: str = "logistic") -> ImageSystem:
+    """Jones & Rehg's seven numbers about a picture's skin, and a fitted classifier: logistic or boosting."""
+    return SkinFeaturesClassifier(pixels_called(rule), classifier, random_state)
+
+
+SYSTEMS: Mapping[str, Callable[..., ImageSystem]] = {
+    system.__name__: system
+    for system in (fleck, kovac, ycbcr, hsv, normalised_rgb, jones_rehg, apapid, jones_rehg_features)
+}
+PIXEL_RULES: Mapping[str, Callable[[], PixelModel]] = {
+    "fleck": lambda: FleckFilter(mode="fast"),
+    "kovac": lambda: RulePixels(KovacRule()),
+    "ycbcr": lambda: RulePixels(ChaiNganRule()),
+    "hsv": lambda: RulePixels(HsvRule()),
+    "normalised_rgb": lambda: RulePixels(NormalisedRgbRule()),
+    "jones_rehg": lambda: RulePixels(JonesRehgMixture()),
+}
+
+
+def pixels_called(name: str) -> PixelModel:
+    """The published pixel rule of that name. Raises `FigleafError` that lists the names there are."""
+    if name not in PIXEL_RULES:
+        raise FigleafError(f"rule={name}: expected one of {', '.join(PIXEL_RULES)}")
+    return PIXEL_RULES[name]()
+
+
+def build(name: str, options: Mapping[str, Any], *, random_state: int) -> ImageSystem:
+    """The system of that name, not fitted yet. Raises `FigleafError` for an unknown name, option or value."""
+    if name not in SYSTEMS:
+        raise FigleafError(f"model.system={name}: expected one of {', '.join(SYSTEMS)}")
+    known = options_of(name)
+    for option, value in options.items():
+        where = f"model.options.{option}={value}"
+        if option not in known:
+            raise FigleafError(f"{where}: {name} has the options {', '.join(known) or 'none'}")
+        expected = type(known[option])
+        if not (isinstance(value, expected) or (expected is float and isinstance(value, int))) or (
+            expected is not bool and isinstance(value, bool)
+        ):
+            raise FigleafError(f"{where}: expected {_WORDS[expected]}, such as {known[option]}")
+    return SYSTEMS[name](random_state=random_state, **options)
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """The options of a system with their defaults."""
+    parameters = inspect.signature(SYSTEMS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.name != "random_state"}
+
+
+_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
