@@ -32,7 +32,9 @@ def tracker_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Store], None]:
     return cut_off
 
 
+@pytest.mark.parametrize("place", ["runs/one", "studies/one", "searches/one/3f2a"])
 def test_a_tracker_away_at_the_end_costs_a_bounded_wait_and_sync_brings_the_rest(
+    place: str,
     start: Start,
     store: Store,
     tmp_path: Path,
@@ -40,7 +42,7 @@ def test_a_tracker_away_at_the_end_costs_a_bounded_wait_and_sync_brings_the_rest
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with start(exit_wait_s=0.3, folder=tmp_path / "runs" / "one") as run:
+    with start(exit_wait_s=0.3, folder=tmp_path / place) as run:
         tracker_away(store)
         run.journal.append({"loss": 2.0, "lr": 0.1}, 1)
         run.set_tag("figleaf.selection", "0.9")
@@ -58,19 +60,19 @@ def test_a_tracker_away_at_the_end_costs_a_bounded_wait_and_sync_brings_the_rest
     monkeypatch.undo()
     assert status(store, run.run_id) == "RUNNING"
 
-    rows = sync_all(store, tmp_path / "runs")
+    rows = sync_all(store, tmp_path)
     assert [(row["status"], row["values"], row["messages"], row["error"]) for row in rows] == [("FINISHED", 2, 2, "")]
     found = find_run(store, run.run_id)
     assert (found.status, found.tags["figleaf.selection"]) == ("FINISHED", "0.9")
     assert found.artifact("passing.txt").read_text() == "figure"
     assert history(store, run.run_id, "loss") == [(1, 2.0)]
-    assert sync_all(store, tmp_path / "runs") == []
+    assert sync_all(store, tmp_path) == []
 
 
 def test_sync_leaves_a_living_run_alone(start: Start, store: Store, tmp_path: Path) -> None:
     with start(folder=tmp_path / "runs" / "one") as run:
         run.journal.append({"loss": 2.0}, 1)
         (run.folder / "outbox.json").write_text("[]")
-        rows = sync_all(store, tmp_path / "runs")
+        rows = sync_all(store, tmp_path)
     assert len(rows) == 1
     assert f"process {os.getpid()} " in str(rows[0]["error"])

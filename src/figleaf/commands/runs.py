@@ -33,7 +33,7 @@ lives on this machine is left alone however long it was silent. On standard outp
 """
 SYNC = """\
 A training never waits for its tracker: what cannot be delivered stays in the run's folder. This delivers it, for every
-run in FIGLEAF_HOME/runs that has ended; it is safe to repeat. On standard output: one JSON object a run that had
+run in FIGLEAF_HOME that has ended; it is safe to repeat. On standard output: one JSON object a run that had
 something to deliver. The exit code is 1 when something still waits.
 """
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         rows = reap(store, stale_after_s=options.stale_after)
         say(f"{len(rows)} dead runs marked as KILLED; the same `figleaf train` goes on with them")
     else:
-        rows = sync_all(store, home() / "runs")
+        rows = sync_all(store, home())
         say(f"{len(rows)} runs had something to deliver")
     for row in rows:
         print_json(row)

@@ -1,12 +1,16 @@
-"""Running a study: what is due is trained, each trial in a process of its own; what finishes is recorded at once."""
+"""Running a study: what is due is trained, each trial in a process of its own; what finishes is recorded at once.
+
+A driver may die at any moment. The next one goes on in the same runs, the study's own among them.
+"""
 
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from figleaf.config import home
+from figleaf.config import TrackingConfig, home
 from figleaf.errors import FigleafError
 from figleaf.study.display import open_display
 from figleaf.study.evaluated import require_trained_runs
@@ -18,10 +22,13 @@ from figleaf.study.results import aggregated, draw, find, recorded, save_records
 from figleaf.study.spec import Study
 from figleaf.study.state import data_hashes, gather, tracker_of
 from figleaf.tracking.find import find_run, runs
+from figleaf.tracking.record import RunRecord, is_locked
 from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import Store
 from figleaf.train.folder import RunFolder
 from figleaf.train.launch import start_trial, warm_context
+
+_SHOWN_TAG = "figleaf.trials_shown"  # of how many trials the results of a study's run are
 
 
 def run_study(
@@ -54,22 +61,18 @@ def run_study(
         say(f"{recorded_before} of them recorded in {study.results}; --records=ignore trains them here")
     for note in sorted({trial.note for trial in planned if trial.status is Status.DONE and trial.note}):
         say(f"finished runs {note}; --stale=rerun trains them anew")
+    tracking = trials[0].config.tracking
     if not due:
+        if _has_open_end(study, planned, known):
+            say("the study's own run was not brought to its end; it gets its tables and figures now")
+            with _study_run(study, store, tracking) as parent:
+                _log_results(study, recorded(planned), parent)
         return planned, []
     require_trained_runs(study, due, known)
     threads = max(1, usable_cores() // jobs)
     say(f"{len(due)} to run, {jobs} at a time, {threads} thread{'s' if threads > 1 else ''} each")
-    tracking = trials[0].config.tracking
-    with TrackedRun.start(
-        store,
-        experiment=tracking.experiment,
-        name=f"study {study.name}",
-        folder=home() / "studies" / study.name,
-        params={"question": study.question, "arms": list(study.arms), "seeds": list(study.seeds)},
-        tags={"figleaf.kind": "study"},
-        exit_wait_s=tracking.delivery_seconds,
-    ) as parent:
-        start = _starter(parent, known, threads)
+    with _study_run(study, store, tracking) as parent:
+        start = _starter(parent, known, store, threads)
         with open_display(study.name, len(due), jobs) as display:
             outcomes = run_trials(
                 due, start, _explain, _recorder(study, store), jobs=jobs, display=display, failures=failures
@@ -90,20 +93,62 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _starter(parent: TrackedRun, known: Knowledge, threads: int) -> Callable[[Trial], Process]:
+def _folder(study: Study) -> Path:
+    """Where the study's own run keeps its files."""
+    return home() / "studies" / study.name
+
+
+def _study_run(study: Study, store: Store, tracking: TrackingConfig) -> TrackedRun:
+    """The study's own run, parent of its trials: made, or resumed."""
+    return TrackedRun.start(
+        store,
+        experiment=tracking.experiment,
+        name=f"study {study.name}",
+        folder=_folder(study),
+        params={"question": study.question, "arms": list(study.arms), "seeds": list(study.seeds)},
+        tags={"figleaf.kind": "study"},
+        exit_wait_s=tracking.delivery_seconds,
+    )
+
+
+def _has_open_end(study: Study, trials: Sequence[Trial], known: Knowledge) -> bool:
+    """Whether every trial is done, and the study's run either was never ended or has results of fewer trials.
+
+    A trial that a dying driver left behind may come to its end by itself, after the next driver has looked.
+    """
+    record = RunRecord.load(_folder(study))
+    parent = next((run for run in known.runs if record is not None and run.run_id == record.run_id), None)
+    if parent is None or any(trial.run is None for trial in trials) or is_locked(_folder(study)):
+        return False
+    return parent.status != "FINISHED" or int(parent.tags.get(_SHOWN_TAG, len(trials))) < len(trials)
+
+
+def _starter(parent: TrackedRun, known: Knowledge, store: Store, threads: int) -> Callable[[Trial], Process]:
     """Starts a trial in a process of its own, under the study's run, its output in a log file."""
     context = warm_context()
 
     def start(trial: Trial) -> Process:
         folder = known.folder(trial.config)
-        # Due although its folder is finished: of another commit, or the tracker does not have that run.
-        again = folder is not None and RunFolder(folder, None).result is not None
+        again = folder is not None and _is_over(RunFolder(folder, None), store)
         resume = "never" if again else trial.config.resume
         config = replace(trial.config, parent_run_id=parent.run_id, resume=resume)
         own = config.trainer.threads or threads
         return start_trial(config, threads=own, log=parent.folder / "logs" / f"{trial.name}.log", context=context)
 
     return start
+
+
+def _is_over(folder: RunFolder, store: Store) -> bool:
+    """Whether a due trial's folder holds a run that is nothing to go on with: of another commit, or of another tracker.
+
+    A run that was killed when its result was written, but before it had said how it ended, has only to say so.
+    """
+    if folder.result is None:
+        return False
+    try:
+        return find_run(store, folder.result["run_id"]).status == "FINISHED"
+    except FigleafError:  # not in this tracker
+        return True
 
 
 def _explain(trial: Trial, process: Process) -> str:
@@ -135,3 +180,4 @@ def _log_results(study: Study, trials: Sequence[Trial], parent: TrackedRun) -> N
     if all(row.step != step for row in parent.journal.rows()):  # a row would stand there twice
         parent.journal.append(aggregated(found), step)
     parent.log_artifact(folder)
+    parent.set_tag(_SHOWN_TAG, str(step))

@@ -28,14 +28,13 @@ def tracker_of(trials: Sequence[Trial]) -> Store:
 
 def gather(store: Store, study: Study) -> Knowledge:
     """What records, tracker and run folders say, after what waits for delivery has been delivered."""
-    runs_folder = home() / "runs"
-    for row in sync_all(store, runs_folder):
+    for row in sync_all(store, home()):
         if row["error"]:
             print(f"not delivered: {row['error']}", file=sys.stderr, flush=True)
     commit = git_state()["commit"]
     return Knowledge(
         runs(store),
-        runs_folder,
+        home() / "runs",
         is_locked,
         records=load_records(study.results),
         others=cache(lambda: records_of_other_studies(study.results)),

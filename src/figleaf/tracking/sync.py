@@ -10,6 +10,8 @@ from figleaf.tracking.journal import MetricJournal, waiting_offsets
 from figleaf.tracking.record import RunRecord, lock_folder
 from figleaf.tracking.store import Store, first_line
 
+_PLACES = ("runs/*", "studies/*", "searches/*/*")  # of run folders: of trainings, and of what is above several of them
+
 
 def sync(store: Store, folder: Path) -> dict[str, object]:
     """Deliver what waits in the run folder, then the status the run ended with; safe to repeat.
@@ -54,13 +56,13 @@ def sync(store: Store, folder: Path) -> dict[str, object]:
         lock.release()
 
 
-def sync_all(store: Store, runs_folder: Path) -> list[dict[str, object]]:
-    """Call `sync` for every run folder in `runs_folder` where something waits; its rows, with `error` ("" if none).
+def sync_all(store: Store, home: Path) -> list[dict[str, object]]:
+    """Call `sync` for every run folder in `home` where something waits; its rows, with `error` ("" if none).
 
     A folder that cannot be synced, such as that of a living run, does not keep the others waiting.
     """
     rows = []
-    for folder in sorted(path.parent for path in runs_folder.glob("*/run.json")):
+    for folder in sorted(path.parent for place in _PLACES for path in home.glob(f"{place}/run.json")):
         try:
             if _waits(folder):
                 rows.append({**sync(store, folder), "error": ""})
