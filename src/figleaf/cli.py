@@ -23,7 +23,8 @@ examples:
   figleaf export run=best:demo format=[safetensors,onnx]
   figleaf ui                                                 compare runs in the MLflow pages
 
-RUN is a run id, a unique start of one, a run name, latest, or best:<study>[:<arm>].
+RUN is a run id, a unique start of one, a run name, <study>/<arm>-<seed> as `figleaf study status` calls a trial,
+latest, or best:<study>[:<arm>].
 FIGLEAF_HOME (default ./runs) holds the tracking database, artifacts, caches and run folders.
 """
 

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from figleaf.cli import main
 from figleaf.config import home
 from figleaf.study import commands
 from figleaf.tracking.find import FoundRun, runs
@@ -82,6 +84,20 @@ def test_the_trials_are_children_of_the_study_in_the_tracker(exit_code: int) -> 
     children = tracked("tiny")
     assert {run.tags["mlflow.parentRunId"] for run in children} == {parent.run_id}
     assert "tiny" in parent.artifact("results/table.md").read_text()
+
+
+def test_commands_take_a_trial_by_the_name_that_its_study_gives_it(
+    exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_arm = {run.tags["figleaf.arm"]: run.run_id for run in tracked("tiny") if run.status == "FINISHED"}
+    assert main(["compare", "tiny/plain-0", "tiny/dropout-0", "--format", "json", "--resamples", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert by_arm["plain"] in printed
+    assert by_arm["dropout"] in printed
+    assert main(["explain-run", "tiny/dropout-0", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run_id"] == by_arm["dropout"]
+    assert main(["evaluate", "run=tiny/plain-0", "data=digits", "intervals=0"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == "plain-s0"
 
 
 def test_the_results_folder_is_regenerated_byte_for_byte(exit_code: int, place: Path) -> None:

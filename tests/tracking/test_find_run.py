@@ -85,6 +85,35 @@ def test_latest_is_the_last_to_start_of_those_that_finished(store: Store, make: 
     assert find_run(store, "latest").run_id == finished
 
 
+def test_a_trial_is_found_by_study_arm_and_seed_as_study_status_and_records_call_it(store: Store, make: Make) -> None:
+    make("plain-s1", study="other", arm="plain", seed=1)
+    first = make("plain-s1", study="mine", arm="plain", seed=1)
+    dashed = make("a-b-s12", study="mine", arm="a-b", seed=12)
+    make("plain-s1", study="mine", arm="plain", seed=1, status="KILLED")
+    assert find_run(store, "mine/plain-1").run_id == first, "the one that finished, though another began later"
+    assert find_run(store, "mine/a-b-12").run_id == dashed
+    again = make("plain-s1", study="mine", arm="plain", seed=1)
+    assert find_run(store, "mine/plain-1").run_id == again, "of two that finished the later"
+    failed = make("plain-s2", study="mine", arm="plain", seed=2, status="FAILED")
+    assert find_run(store, "mine/plain-2").run_id == failed
+    named = make("mine/a-b-12")
+    assert find_run(store, "mine/a-b-12").run_id == named, "what is called so goes before"
+
+
+def test_a_trial_that_is_not_there_is_answered_with_the_trials_or_studies_that_are(store: Store, make: Make) -> None:
+    make("plain-s1", study="mine", arm="plain", seed=1), make("plain-s1", study="mine", arm="plain", seed=1)
+    make("plain-s2", study="mine", arm="plain", seed=2), make("plain-s1", study="other", arm="plain", seed=1)
+    make("study mine", kind="study")
+    for ref, told in (
+        ("mine/plain-3", "run=mine/plain-3: there is none; trials of mine with runs: plain-1, plain-2$"),
+        ("nobodys/plain-1", "run=nobodys/plain-1: there is none; the latest runs: "),
+        ("plain-2", "run=plain-2: there is none; it is a trial of mine: pass mine/plain-2$"),
+        ("plain-1", "it is a trial of mine and other: pass mine/plain-1$"),
+    ):
+        with pytest.raises(FigleafError, match=told):
+            find_run(store, ref)
+
+
 def test_studies_with_runs_are_listed_once_and_runs_of_none_are_not_a_study(store: Store, make: Make) -> None:
     make("a", study="t"), make("b", study="s"), make("c", study="t"), make("lone", study=""), make("older")
     assert studies(store) == ["s", "t"]

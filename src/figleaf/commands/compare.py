@@ -23,6 +23,7 @@ metric, or val and test metrics of different samples.
 examples:
   figleaf compare latest best:demo
   figleaf compare 3f2a 77b1 --format markdown > comparison.md
+  figleaf compare quick/plain-1 quick/dropout-1            trials by the names that `figleaf study status` gives
   figleaf compare best:demo latest --tolerance test/auroc=0.005 --tolerance time/train_seconds=60
   figleaf compare A B C --metrics 'test/*' --format json | jq '.metrics[] | select(.key == "test/auroc")'
 """
@@ -31,7 +32,9 @@ examples:
 def main(arguments: Sequence[str]) -> int:
     """Compare runs; 1 when a tolerance is not met."""
     known = parser("compare", "What differs between runs: parameters, metrics, paired tests.", EPILOG)
-    known.add_argument("runs", nargs="+", metavar="RUN", help="an id, a name, latest, best:<study>[:<arm>]")
+    known.add_argument(
+        "runs", nargs="+", metavar="RUN", help="an id, a name, <study>/<arm>-<seed>, latest, best:<study>[:<arm>]"
+    )
     known.add_argument("--format", choices=FORMATS, default="text", help="default text")
     known.add_argument("--metrics", action="append", default=[], metavar="PATTERN", help="only these, such as 'test/*'")
     known.add_argument("--split", default="test", help="what the tests look at; default test")

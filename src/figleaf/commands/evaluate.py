@@ -20,6 +20,7 @@ The threshold is the one chosen on the run's val split.
 examples:
   figleaf evaluate run=latest data=scenes
   figleaf evaluate run=best:demo data=manifest data.manifest=my/manifest.csv split=all
+  figleaf evaluate run=demo/vgg19_bn-2 data=scenes          a trial: <study>/<arm>-<seed>
   figleaf evaluate run=export/model.onnx data=manifest data.manifest=my/manifest.csv
   figleaf evaluate run=latest method=dense scales=[64,96] flip=true data=scenes
   figleaf evaluate run=latest method=multi_crop scales=[1.25] crops=5 flip=true data=scenes

@@ -36,7 +36,7 @@ _LISTED_FILES = 5
 def main(arguments: Sequence[str]) -> int:
     """Explain a run, and train it again if asked; 1 when that gives something else."""
     known = parser("explain-run", "Where a run came from, and whether it comes out again.", EPILOG)
-    known.add_argument("run", metavar="RUN", help="an id, a name, latest, best:<study>[:<arm>]")
+    known.add_argument("run", metavar="RUN", help="an id, a name, <study>/<arm>-<seed>, latest, best:<study>[:<arm>]")
     known.add_argument("--diff", action="store_true", help="all uncommitted changes, however long")
     known.add_argument("--rerun", action="store_true", help="train it again and compare")
     known.add_argument("--worktree", action="store_true", help="with --rerun: with the code of the run")

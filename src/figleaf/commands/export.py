@@ -18,6 +18,7 @@ best:STUDY:ARM that of another arm.
 
 examples:
   figleaf export run=best:demo
+  figleaf export run=demo/vgg19_bn-2     a trial: <study>/<arm>-<seed>
   figleaf export run=latest format=[onnx] out=my_model images=some/folder
 """
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}

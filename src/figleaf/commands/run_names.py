@@ -1,4 +1,7 @@
-"""From what a user calls a run, to the run: RUN is an id, the start of one, a name, `latest` or `best:STUDY[:ARM]`."""
+"""From what a user calls a run, to the run.
+
+RUN is an id, the start of one, a name, a trial `STUDY/ARM-SEED`, `latest` or `best:STUDY[:ARM]`.
+"""
 
 from pathlib import Path
 

@@ -34,7 +34,7 @@ code is 1 when a trial failed.
 """
 STATUS = """\
 One line a trial: arm, seed, status, run and, where there is something to say, why. A table where a person looks, CSV in
-a pipe. Give the overrides of `figleaf study run`, too.
+a pipe. Give the overrides of `figleaf study run`, too. Where a command takes a RUN, NAME/ARM-SEED is a trial's.
 """
 TABLE = """\
 Prints the table and writes experiments/NAME/results (tables, figures, records of the runs) and README.md, byte for byte

@@ -32,7 +32,9 @@ examples:
 def export(arguments: Sequence[str]) -> int:
     """Write runs into a folder."""
     known = parser("runs export", EXPORT)
-    known.add_argument("runs", nargs="*", metavar="RUN", help="an id, a name, latest, best:<study>[:<arm>]")
+    known.add_argument(
+        "runs", nargs="*", metavar="RUN", help="an id, a name, <study>/<arm>-<seed>, latest, best:<study>[:<arm>]"
+    )
     known.add_argument("out", metavar="out=FOLDER", nargs="?", help="a new folder")
     known.add_argument("--study", metavar="NAME", help="every run of this study")
     known.add_argument("--uri", help="the tracker to read; default: SQLite in FIGLEAF_HOME")

@@ -1,4 +1,7 @@
-"""Finding runs: by id, by the start of an id, by name, or the latest. A study's best is for `figleaf.study.best`."""
+"""Finding runs: by id, by the start of an id, by name, by trial, or the latest.
+
+A study's best is for `figleaf.study.best`.
+"""
 
 import math
 import re
@@ -107,8 +110,9 @@ def find_run(store: Store, ref: str) -> FoundRun:
 
     Args:
         store: Where to look: in the project's experiments, except for a whole run id.
-        ref: A run id, the unique start of one (4 characters or more), a run name, or `latest` (the last to start of
-            those that finished and hold a model).
+        ref: A run id, the unique start of one (4 characters or more), a run name, `STUDY/ARM-SEED` (a trial as
+            `figleaf study` calls it; of several runs the last that finished, else the last), or `latest` (the last to
+            start of those that finished and hold a model).
 
     Raises:
         FigleafError: no run or several runs fit; the message lists candidates.
@@ -126,7 +130,18 @@ def find_run(store: Store, ref: str) -> FoundRun:
         if by_id:
             return _only(by_id, ref, store)
     named = _search(store, f"attributes.run_name = '{ref}'" if _PLAIN.fullmatch(ref) else "")
-    return _only([run for run in named if run.name == ref], ref, store)
+    found = [run for run in named if run.name == ref] or _of_trial(store, ref)
+    return _only(found, ref, store)
+
+
+def _of_trial(store: Store, ref: str) -> list[FoundRun]:
+    """The run that counts of the trial `STUDY/ARM-SEED`, or none."""
+    study, _, trial = ref.partition("/")
+    if not trial:
+        return []
+    of_study = runs(store, study=study)
+    found = [run for run in of_study if _trial_name(run) == trial]
+    return ([run for run in found if run.status == "FINISHED"] or found)[:1]
 
 
 def summary(found: Sequence[FoundRun]) -> list[dict[str, object]]:
@@ -148,7 +163,22 @@ def _only(found: Sequence[FoundRun], ref: str, store: Store) -> FoundRun:
         return found[0]
     if found:
         raise FigleafError(f"run={ref}: {len(found)} runs fit, give the id of one: {_listed(found)}")
-    raise FigleafError(f"run={ref}: there is none; the latest runs: {_candidates(store)}")
+    raise FigleafError(f"run={ref}: there is none; {_near(store, ref) or f'the latest runs: {_candidates(store)}'}")
+
+
+def _near(store: Store, ref: str) -> str:
+    """What might have been meant by a trial's name, or nothing: the trials of that study, or the studies with it."""
+    study, slash, trial = ref.partition("/")
+    if slash:
+        names = sorted({_trial_name(run) for run in runs(store, study=study) if run.tags.get("figleaf.arm")})
+        return f"trials of {study} with runs: {', '.join(names)}" if trial and names else ""
+    of = sorted({run.tags.get("figleaf.study", "") for run in runs(store) if _trial_name(run) == ref})
+    return f"it is a trial of {' and '.join(of)}: pass {of[0]}/{ref}" if of else ""
+
+
+def _trial_name(run: FoundRun) -> str:
+    """Arm and seed, as `figleaf study` and its records write them."""
+    return f"{run.tags.get('figleaf.arm')}-{run.tags.get('figleaf.seed')}"
 
 
 def _candidates(store: Store) -> str:
