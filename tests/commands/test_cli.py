@@ -99,14 +99,29 @@ def test_mistake_is_named_without_a_traceback(
 
 @pytest.mark.parametrize("arguments", [["train"], ["train", "-m", "seed=1,2"], ["evaluate", "run=latest"]])
 def test_missing_manifest_is_named_before_anything_heavy_is_loaded(arguments: list[str]) -> None:
+    refused_at_once([*arguments, "data=manifest", "data.manifest=gone.csv"], "manifest gone.csv: no such file")
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["train", "-m", "seed=1,2"], ["train", "trainer=ddp_cpu"]])
+@pytest.mark.parametrize("weights", ["gone.npz", "shallower:gone.safetensors"])
+def test_missing_weights_are_named_before_anything_heavy_is_loaded_and_no_run_is_opened(
+    arguments: list[str], weights: str, home: Path
+) -> None:
+    refused_at_once(
+        [*arguments, "data=digits", "model=debug", f"model.weights={weights}"], f"model.weights={weights}: no such file"
+    )
+    assert not home.exists()
+
+
+def refused_at_once(arguments: list[str], told: str) -> None:
     code = (
         "import sys; from figleaf.cli import main\n"
-        f"code = main({[*arguments, 'data=manifest', 'data.manifest=gone.csv']!r})\n"
+        f"code = main({arguments!r})\n"
         "print(code, sorted({'torch', 'mlflow', 'pandas', 'numpy', 'pytorch_lightning'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "2 []"
-    assert done.stderr.startswith("error: manifest gone.csv: no such file")
+    assert done.stderr.startswith(f"error: {told}")
 
 
 def test_configuration_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,6 +93,7 @@ def test_failure_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert trial.wait(120) == 2
     assert "missing.npz" in trial.error
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
+    assert not (tmp_path / "mlflow.db").exists(), "a run was opened that could only fail"
 
 
 def test_several_machines_are_left_to_torchrun() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
 from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict
 from figleaf.errors import FigleafError
+from figleaf.vgg.weights_file import require_weights_file
 
 EPILOG = """\
 An interrupted run goes on when the same command is given again (resume=auto). A finished one is not repeated;
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.print_config:
             print_json(to_dict(config))
             return 0
-        require_manifest(config.data)
+        _require_files(config)
         return _train(config)
     grid = expand_grid(options.overrides)
     configs: list[TrainConfig] = [compose("train", overrides) for overrides in grid]
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
             print_json(to_dict(config))
         return 0
     for config in configs:
-        require_manifest(config.data)
+        _require_files(config)
     from figleaf.train.launch import start_trial, warm_context
 
     context, worst = warm_context(), 0
@@ -67,6 +68,12 @@ def main(arguments: Sequence[str]) -> int:
         elif trial.error:
             say(f"error: {trial.error}")
     return min(worst, 1)
+
+
+def _require_files(config: TrainConfig) -> None:
+    """Refuse what is not there at once: what would read it takes seconds to import."""
+    require_manifest(config.data)
+    require_weights_file(config.weights)
 
 
 def _train(config: TrainConfig) -> int:

@@ -11,8 +11,7 @@ from figleaf.data.manifest_file import manifest_file
 from figleaf.errors import FigleafError
 from figleaf.study.plan import Trial
 from figleaf.study.spec import FILE_NAME, Study
-
-_NO_FILE = ("none", "torchvision")  # what `model.weights` may say, or begin with, that is no path
+from figleaf.vgg.weights_file import absent_weights_file
 
 
 def require_files(study: Study, trials: Sequence[Trial]) -> None:
@@ -36,8 +35,7 @@ def _faults(config: TrainConfig) -> Iterator[tuple[str, str | None, str]]:
             yield "data.manifest", data.manifest, str(error)
         if data.root is not None and not Path(data.root).expanduser().is_dir():
             yield "data.root", data.root, "no such folder"
-    kind, _, path = config.weights.rpartition(":")
-    if kind not in _NO_FILE and path not in _NO_FILE and not Path(path).expanduser().is_file():
+    if (path := absent_weights_file(config.weights)) is not None:
         yield "model.weights", path, "no such file"
 
 

@@ -24,6 +24,7 @@ from figleaf.train.ranks import process_group, require_equal_fingerprints, share
 from figleaf.train.records import Recorder, open_recorder
 from figleaf.train.trainer import make_trainer
 from figleaf.vgg.scorer import TorchScorer
+from figleaf.vgg.weights_file import require_weights_file
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def train(
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
+    require_weights_file(config.weights)  # before the tracker has a run that could only fail
     with process_group(config.trainer.accelerator) as (rank, world_size):
         inputs = load_inputs(config.data, config.model.input_size, config.augment.larger, home())
         warnings = inputs.warnings()

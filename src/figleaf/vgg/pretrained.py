@@ -18,8 +18,8 @@ from torch import Tensor
 
 from figleaf.errors import FigleafError
 from figleaf.vgg.network import CONVOLUTIONS_PER_STAGE, IMAGENET_MEAN, IMAGENET_STD, head_names
+from figleaf.vgg.weights_file import SUFFIXES
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".npz", ".h5", ".hdf5")
 METADATA_KEY = "figleaf"
 
 # keras.applications' vgg weights come from Caffe: mean subtracted on the 0-255 scale, no division (here in RGB order).
