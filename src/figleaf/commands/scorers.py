@@ -33,7 +33,7 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
 
         onnx = OnnxScorer(path)
         return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold)
-    from figleaf.evaluate.weights_file import scorer_of
+    from figleaf.evaluate.saved_scorer import scorer_of
 
     if path.suffix == ".safetensors":
         scorer = scorer_of(path)

@@ -16,7 +16,7 @@ from figleaf.errors import FigleafError
 from figleaf.evaluate.method import CLEAN, Method, predict_by
 from figleaf.evaluate.perturbations import PERTURBATIONS
 from figleaf.evaluate.robustness import perturbed, robustness_metrics
-from figleaf.evaluate.weights_file import scorer_of
+from figleaf.evaluate.saved_scorer import scorer_of
 from figleaf.files import sha256_file
 from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.store import open_store
