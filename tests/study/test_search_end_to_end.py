@@ -100,6 +100,12 @@ def test_trials_are_runs_and_a_hopeless_one_is_given_up(capsys: pytest.CaptureFi
     assert found["value"] == max(float(row["value"]) for row in rows if row["state"] == "complete")
     assert found["command"][:3] == ["figleaf", "train", "data=digits"]
     assert found["overrides"][0] in found["command"]
+    epochs = sum(int(row["epochs"]) for row in rows)
+    assert (found["budget"]["trials"], found["budget"]["epochs"]) == (4, epochs)
+    assert found["budget"]["machines"], "the runs' own machines"
+    page = (Path("experiments") / "rates" / "results" / "search" / "README.md").read_text()
+    assert found["budget"]["machines"][0] in page
+    assert "2 complete, 2 given up of 4" in page
 
     trials = {run.tags["figleaf.trial"]: run for run in tracked("rates")}
     parent = parent_of("rates")
@@ -117,7 +123,7 @@ def test_trials_are_runs_and_a_hopeless_one_is_given_up(capsys: pytest.CaptureFi
         if not pruned:
             assert float(row["value"]) == run.metrics["val/auroc"]
     assert [step for step, _ in parent.history("search/best")] == [0, 1]
-    for name in ("trials.csv", "history.png", "importance.png"):
+    for name in ("trials.csv", "history.png", "importance.png", "expected.csv", "expected.svg", "README.md"):
         assert parent.artifact(name).stat().st_size > 0
 
     before = {run.run_id: run.start_time_ms for run in tracked("rates")}

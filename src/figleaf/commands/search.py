@@ -31,9 +31,11 @@ continue in their own run. Give it several times, on one machine or on many with
 the trials; those of a driver that dies are taken up by the others. A changed space, metric, base or data begins anew,
 with the runs of equal settings used again.
 
-On standard output: the best trial with its overrides and the whole command, one JSON object in a pipe. Every trial is
-in experiments/NAME/results/search/trials.csv, Optuna's history and importance beside it. The best of many trials looks
-better on val than it is: make it an arm and let `figleaf study run NAME` train it with every seed.
+On standard output: the best trial with its overrides and the whole command, what all trials cost, and what another
+search of as many could be expected to find (Dodge et al. 2019; for random and grid, whose trials do not learn from each
+other); one JSON object in a pipe. The page experiments/NAME/results/search/README.md shows it with Optuna's history and
+importance; every trial is in trials.csv beside it. The best of many trials looks better on val than it is: make it an
+arm and let `figleaf study run NAME` train it with every seed.
 
 examples:
   figleaf search search_digits                        two trials at a time on the CPU

@@ -1,9 +1,8 @@
 """A study's results folder and page, written from its records: the same records give the same bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -20,6 +19,7 @@ from figleaf.study.comparison_table import (
 )
 from figleaf.study.expected import Verdict
 from figleaf.study.figures import curves_plot, interval_plot
+from figleaf.study.machines import machine_text
 from figleaf.study.overlays import cost_plot, curves_overlay, differences_plot
 from figleaf.study.pivot import pivot_table
 from figleaf.study.plan import Trial
@@ -189,14 +189,7 @@ def runs_csv(study: Study, trials: Sequence[Trial]) -> str:
 
 def hardware_of(trials: Sequence[Trial]) -> list[str]:
     """The machines of the recorded trials in words, each once, in alphabetical order."""
-    return sorted({_machine(record.hardware) for record in _records(trials)})
-
-
-def _machine(found: Mapping[str, Any]) -> str:
-    words = f"{found['cpu']}, {found['usable_cores']} of {found['cores']} cores, {found['memory_gib']:.0f} GiB"
-    threads = found.get("torch_threads")
-    words += f", {threads} thread{'s' if threads > 1 else ''} a run" if threads else ""
-    return ", ".join([words, *found.get("gpus", [])])
+    return sorted({machine_text(record.hardware) for record in _records(trials)})
 
 
 def _records(trials: Sequence[Trial]) -> list[Record]:

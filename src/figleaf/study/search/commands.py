@@ -10,16 +10,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState
 
 from figleaf.config import TrainConfig, experiments_dir, fingerprint, home
 from figleaf.errors import FigleafError
+from figleaf.overrides import typed
 from figleaf.study.display import open_display
 from figleaf.study.launch import default_jobs, usable_cores
 from figleaf.study.plan import Trial
 from figleaf.study.required_files import require_files
+from figleaf.study.search.best import best_found, best_text
 from figleaf.study.search.driver import AskingProcess, Driver, Starter, Work
-from figleaf.study.search.results import FOLDER, best_found, best_text, log_search, write_search
+from figleaf.study.search.page import states_text
+from figleaf.study.search.results import FOLDER, log_search, write_search
+from figleaf.study.search.returns import Returns
 from figleaf.study.search.space import Space
 from figleaf.study.search.spec import SEARCH_TAG
 from figleaf.study.search.storage import open_storage
@@ -33,13 +36,6 @@ from figleaf.tracking.store import Store, open_store
 from figleaf.train.launch import start_trial, warm_context
 
 TRIAL_TAG, SETTING_TAG = "figleaf.trial", "figleaf.setting."
-_WORDS = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "given up",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "queued",
-}
 _PATIENCE_S = 60.0
 
 
@@ -78,18 +74,24 @@ def search(
                 _say("space, metric, base or data are not those of the search before, so this one begins anew")
             if retry_failed:
                 _say(f"{shared.retry_failed()} failed trials queued again")
-            _say(f"search {study.name} ({identity}): {_counts(shared)}; trials in {opened.shown}")
+            _say(f"search {study.name} ({identity}): {states_text(shared)}; trials in {opened.shown}")
+            command = " ".join(["figleaf search", study.name, "--report", *map(typed, overrides)])
             if not report:
-                _run(shared, base, place / identity, data_hash, jobs or default_jobs([planned]))
+                _run(shared, base, place / identity, data_hash, jobs or default_jobs([planned]), command)
             elif not shared.counted():
                 raise FigleafError(f"search {study.name}: no trial yet; without --report they are trained")
-            files = write_search(shared, study.results / FOLDER)
-            _say(f"search {study.name}: {_counts(shared)}; {', '.join(f.name for f in files)} in {files[0].parent}")
+            files = write_search(shared, study.results / FOLDER, command)
+            _say(f"search {study.name}: {states_text(shared)}; {', '.join(f.name for f in files)} in {files[0].parent}")
             return _show(shared)
 
 
-def _run(trials: Trials, base: TrainConfig, folder: Path, data_hash: Callable[[TrainConfig], str], jobs: int) -> None:
-    """Run trials under the search's run in the tracker, which the first driver of a FIGLEAF_HOME keeps."""
+def _run(
+    trials: Trials, base: TrainConfig, folder: Path, data_hash: Callable[[TrainConfig], str], jobs: int, command: str
+) -> None:
+    """Run trials under the search's run in the tracker, which the first driver of a FIGLEAF_HOME keeps.
+
+    `command` writes the report again.
+    """
     store = open_store(base.tracking.uri, home())
     threads = base.trainer.threads or max(1, usable_cores() // jobs)
     left = max(0, trials.wanted - sum(t.state.is_finished() for t in trials.counted()))
@@ -113,7 +115,7 @@ def _run(trials: Trials, base: TrainConfig, folder: Path, data_hash: Callable[[T
             if outcome.error:
                 _say(f"failed: {outcome.trial.name}: {outcome.error}")
         if parent is not None:
-            log_search(trials, write_search(trials, folder / "results"), parent)
+            log_search(trials, write_search(trials, folder / "results", command), parent)
 
 
 @contextmanager
@@ -192,18 +194,12 @@ def _searches(storage: optuna.storages.BaseStorage, name: str) -> list[str]:
 
 
 def _show(trials: Trials) -> int:
-    found = best_found(trials)
-    if found is None:
+    found, returns = best_found(trials), Returns.of(trials)
+    if found is None or returns is None:
         _say("no trial was trained to its end: nothing to recommend")
         return 1
-    sys.stdout.write(best_text(found) if sys.stdout.isatty() else json.dumps(found) + "\n")
+    sys.stdout.write(best_text(found, returns) if sys.stdout.isatty() else json.dumps(found) + "\n")
     return 0
-
-
-def _counts(trials: Trials) -> str:
-    counts = trials.counts()
-    known = [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
-    return f"{', '.join(known) or 'none yet'} of {trials.wanted}"
 
 
 def _say(text: str) -> None:

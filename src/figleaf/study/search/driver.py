@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from figleaf.study.launch import Active, Display, Outcome, Process
 from figleaf.study.plan import Trial
-from figleaf.study.search.trials import EPOCHS, ERROR, RUN_ID, Trials
+from figleaf.study.search.trials import EPOCHS, ERROR, HARDWARE, RUN_ID, Trials
 from figleaf.tracking.record import RunRecord
 
 _POLL_S = 0.2
@@ -157,6 +157,8 @@ class Driver:
         """Tell the storage how a trial ended."""
         trial, metric = attempt.trial, self._trials.metric
         notes: dict[str, Any] = {RUN_ID: _run_id(process.run_folder)}
+        if hardware := _hardware(process.run_folder):
+            notes[HARDWARE] = hardware
         result, note, error = process.result, "", ""
         if attempt.is_lost:
             error = "taken over by another driver: this one was silent for too long"
@@ -214,3 +216,9 @@ def epoch_values(folder: Path, key: str) -> list[tuple[int, float]]:
 def _run_id(folder: Path | None) -> str:
     record = None if folder is None else RunRecord.load(folder)
     return "" if record is None or record.run_id is None else record.run_id
+
+
+def _hardware(folder: Path | None) -> dict[str, Any]:
+    """The machine that the run says it was trained on; empty where it got no further than its configuration."""
+    file = None if folder is None else folder / "hardware.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}

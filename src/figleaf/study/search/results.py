@@ -1,24 +1,25 @@
-"""What a search has found: every trial in a table, Optuna's history and importance, the best settings to go on with."""
+"""What a search leaves in its results folder and in the tracker: a table of all trials, figures, and a page."""
 
 import io
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from optuna.trial import FrozenTrial, TrialState
 
 from figleaf.evaluate.figures import save_figure
 from figleaf.files import write_text
-from figleaf.overrides import typed
 from figleaf.study.render import csv_text
+from figleaf.study.search.page import search_page
+from figleaf.study.search.returns import Returns, returns_csv, returns_plot
 from figleaf.study.search.trials import EPOCHS, ERROR, RUN_ID, SAME_AS, Trials
 from figleaf.tracking.run import TrackedRun
 
 FOLDER = "search"  # in a study's results
-TABLE = "trials.csv"
+TABLE, PAGE = "trials.csv", "README.md"
+_CURVE = "expected"  # the files of the best value against the number of trials
 _STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -29,8 +30,11 @@ _STATES = {
 _VALUE, _BEST = "search/value", "search/best"
 
 
-def write_search(trials: Trials, folder: Path) -> list[Path]:
-    """Write the table of all trials and, where there is enough to show, Optuna's figures into `folder`; the files."""
+def write_search(trials: Trials, folder: Path, command: str) -> list[Path]:
+    """Write into `folder` the table of all trials, the figures there is enough for, and a page that shows them.
+
+    `command` is what writes them again. Returns the files; what earlier results had and these have not is removed.
+    """
     files = [write_text(folder / TABLE, trials_csv(trials))]
     drawn = {"history": "plot_optimization_history", "importance": "plot_param_importances"}
     for name, plot in drawn.items():
@@ -38,7 +42,8 @@ def write_search(trials: Trials, folder: Path) -> list[Path]:
         path.unlink(missing_ok=True)
         if _draw(trials, plot, path):
             files.append(path)
-    return files
+    files += _write_returns(trials, folder)
+    return [*files, write_text(folder / PAGE, search_page(trials, {path.name for path in files}, command))]
 
 
 def trials_csv(trials: Trials) -> str:
@@ -88,35 +93,19 @@ def log_search(trials: Trials, files: Sequence[Path], parent: TrackedRun) -> Non
         )
 
 
-def best_found(trials: Trials) -> dict[str, Any] | None:
-    """The best trial as one object: number, metric, value, run, overrides and the whole command; None of none."""
-    best = trials.best()
-    if best is None:
-        return None
-    overrides = trials.space.overrides(best.params)
-    seed = trials.space.study.seeds[0]
-    return {
-        "trial": best.number,
-        "metric": trials.metric,
-        "value": best.value,
-        "run_id": best.user_attrs.get(RUN_ID),
-        "overrides": overrides,
-        "command": ["figleaf", "train", *trials.space.shared, *overrides, f"seed={seed}"],
-    }
-
-
-def best_text(found: dict[str, Any]) -> str:
-    """The best trial in words, with what to paste: the overrides, the command, an arm for the study file."""
-    return (
-        f"best       trial {found['trial']}, {found['metric']} {found['value']:.4f}, run {found['run_id']}\n"
-        f"overrides  {' '.join(map(typed, found['overrides']))}\n"
-        f"command    {' '.join(map(typed, found['command']))}\n"
-        f"as an arm  searched: {{overrides: [{', '.join(map(_yaml, found['overrides']))}]}}\n"
-    )
-
-
-def _yaml(override: str) -> str:
-    return f"'{override}'" if set(override) & set(",[]{}:#&*!|>'\"%@`") else override
+def _write_returns(trials: Trials, folder: Path) -> list[Path]:
+    """The best value against the number of trials: a table and, from two trials on, a figure."""
+    table, figures = folder / f"{_CURVE}.csv", [folder / f"{_CURVE}{suffix}" for suffix in (".png", ".svg")]
+    for path in (table, *figures):
+        path.unlink(missing_ok=True)
+    found = Returns.of(trials)
+    if found is None:
+        return []
+    files = [write_text(table, returns_csv(found))]
+    if found.budget.trials > 1:
+        figure = returns_plot(trials, found)
+        files += [save_figure(figure, path) for path in figures]
+    return files
 
 
 def _seconds(trial: FrozenTrial) -> float | None:

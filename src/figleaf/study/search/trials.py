@@ -20,6 +20,7 @@ from figleaf.study.search.storage import Heartbeats, Storage, mark_driver, queue
 DEFAULT_TRIALS = 20
 # What is kept of a trial beside its settings and values.
 RUN_ID, EPOCHS, ERROR, SAME_AS = "run_id", "epochs", "error", "same_as"
+HARDWARE, SAMPLER = "hardware", "sampler"  # the machine it was trained on, and who proposed it
 
 
 class Trials:
@@ -76,6 +77,8 @@ class Trials:
             self.study.sampler = _sampler(self.space, number)
             trial = self.study.ask(dict(self.space.distributions))
             mark_driver(trial)
+            if SAMPLER not in trial.user_attrs:  # one queued again was proposed before
+                trial.set_user_attr(SAMPLER, self.space.section.sampler)
             self._heartbeats.add(trial._trial_id)
         return trial
 
