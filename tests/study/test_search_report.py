@@ -168,7 +168,7 @@ def test_the_report_in_words_and_as_an_object_tells_budget_and_expectation(tmp_p
     assert found["expected"]["value"] < found["value"]
     text = best_text(found, told)
     assert f"expected   val/auroc {found['expected']['value']:.4f} of 4 random trials" in text
-    assert "budget     4 trials, 8 epochs, " in text
+    assert "budget     4 trials, 8 epochs, on a processor" in text
 
 
 def test_the_page_says_what_was_asked_tried_and_found_and_shows_only_what_is_there(tmp_path: Path) -> None:

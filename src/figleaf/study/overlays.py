@@ -42,7 +42,7 @@ def curves_overlay(study: Study, trials: Sequence[Trial]) -> Figure | None:
         figure = study_figure(study, (8.6, 4.4 + 0.16 * len(arms)))
         roc, pr = figure.subplots(1, 2)
         means = {arm: np.mean([_curves(run) for run in runs], axis=0) for arm, runs in arms.items()}
-        for look, (arm, (recall, precision)) in zip(_looks(len(arms)), means.items(), strict=True):
+        for look, (arm, (recall, precision)) in zip(looks(len(arms)), means.items(), strict=True):
             roc.plot(_GRID, recall, label=arm, linewidth=1.5, **look)
             pr.plot(_GRID, precision, linewidth=1.5, **look)
         # Where the arms differ: the empty rest of the unit square would hide what good classifiers differ in.
@@ -105,7 +105,7 @@ def cost_plot(study: Study, trials: Sequence[Trial]) -> Figure | None:
     with mpl.rc_context(dict(STYLE)):
         figure = study_figure(study, (7.0, 4.6))
         axes: Axes = figure.subplots()
-        for look, (arm, (x, stat)) in zip(_looks(len(points)), points.items(), strict=True):
+        for look, (arm, (x, stat)) in zip(looks(len(points)), points.items(), strict=True):
             color = look["color"]
             if stat.over_seeds is not None:
                 axes.plot((x, x), stat.over_seeds, color=color, linewidth=4, alpha=0.35)
@@ -118,7 +118,8 @@ def cost_plot(study: Study, trials: Sequence[Trial]) -> Figure | None:
     return figure
 
 
-def _looks(count: int) -> list[Mapping[str, str]]:
+def looks(count: int) -> list[Mapping[str, str]]:
+    """Colour and line style of so many lines, all different up to 24."""
     return [
         {"color": _COLORS[i % len(_COLORS)], "linestyle": _STYLES[i // len(_COLORS) % len(_STYLES)]}
         for i in range(count)

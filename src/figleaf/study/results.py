@@ -130,14 +130,7 @@ def draw(study: Study, trials: Sequence[Trial], found: Findings, folder: Path, c
     if found.compared is not None:
         write_text(folder / "comparisons.csv", comparisons_csv(study, found.compared))
     write_text(folder / "runs.csv", runs_csv(study, trials))
-    curves = {arm: [_curve(t.run, study) for t in trials if t.arm == arm and t.run is not None] for arm in study.arms}
-    figures: dict[str, Figure | None] = {
-        "figure": interval_plot(study, trials),
-        "comparisons": None if found.compared is None else differences_plot(study, found.compared),
-        "curves": curves_plot(study, curves) if any(map(any, curves.values())) else None,
-        "roc_pr": curves_overlay(study, trials),
-        "cost": cost_plot(study, trials),
-    }
+    figures = figures_of(study, trials, found)
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
             if figure is not None:
@@ -145,6 +138,18 @@ def draw(study: Study, trials: Sequence[Trial], found: Findings, folder: Path, c
             else:
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
     return {name for name, figure in figures.items() if figure is not None}
+
+
+def figures_of(study: Study, trials: Sequence[Trial], found: Findings) -> dict[str, Figure | None]:
+    """The figures of the recorded `trials` by the names of their files; None where there is nothing to draw."""
+    curves = {arm: [_curve(t.run, study) for t in trials if t.arm == arm and t.run is not None] for arm in study.arms}
+    return {
+        "figure": interval_plot(study, trials),
+        "comparisons": None if found.compared is None else differences_plot(study, found.compared),
+        "curves": curves_plot(study, curves) if any(map(any, curves.values())) else None,
+        "roc_pr": curves_overlay(study, trials),
+        "cost": cost_plot(study, trials),
+    }
 
 
 def aggregated(found: Findings) -> dict[str, float]:

@@ -154,6 +154,20 @@ def verdicts(runs: Sequence[FoundRun], tolerances: Sequence[tuple[str, float]]) 
     ]
 
 
+def same_samples(runs: Sequence[FoundRun], split: str) -> SameSamples:
+    """The predictions of all `runs` on a split, brought into one order of rows.
+
+    Raises `FigleafError` that names the run for one without predictions there, and when they are of other samples.
+    """
+    found = []
+    for run in runs:
+        predictions = Predictions.load(run.artifact("predictions.parquet")).select(split=split, variant="clean")
+        if not len(predictions):
+            raise FigleafError(f"{_called(run)} has no predictions on the split {split}")
+        found.append(predictions)
+    return SameSamples.of(found, names=[_called(run) for run in runs])
+
+
 def _require_judgeable(runs: Sequence[FoundRun], keys: Sequence[str]) -> None:
     for key in keys:
         for run in runs:
@@ -166,13 +180,13 @@ def _require_judgeable(runs: Sequence[FoundRun], keys: Sequence[str]) -> None:
     for split in sorted({key.partition("/")[0] for key in keys} & {"val", "test"}):
         for run in runs[1:]:
             try:
-                _same_samples(runs[0], run, split)
+                same_samples((runs[0], run), split)
             except FigleafError as error:
                 raise FigleafError(f"--tolerance of {split}/ metrics: {error}") from error
 
 
 def _tests(first: FoundRun, other: FoundRun, index: int, split: str, resamples: int) -> PairedTests:
-    samples = _same_samples(first, other, split)
+    samples = same_samples((first, other), split)
     notes: list[str] = []
     b, a = samples.runs  # differences are those of the second run from the first
     thresholds = (other.metrics.get("val/threshold"), first.metrics.get("val/threshold"))
@@ -193,16 +207,6 @@ def _tests(first: FoundRun, other: FoundRun, index: int, split: str, resamples: 
     return PairedTests(
         index, len(a), n_groups, samples.n_left_out, auroc, None, mcnemar(a, b, thresholds), differences, tuple(notes)
     )
-
-
-def _same_samples(first: FoundRun, other: FoundRun, split: str) -> SameSamples:
-    found = []
-    for run in (first, other):
-        predictions = Predictions.load(run.artifact("predictions.parquet")).select(split=split, variant="clean")
-        if not len(predictions):
-            raise FigleafError(f"{_called(run)} has no predictions on the split {split}")
-        found.append(predictions)
-    return SameSamples.of(found, names=[_called(first), _called(other)])
 
 
 def _corrected(found: Sequence[PairedTests]) -> list[PairedTests]:

@@ -100,6 +100,11 @@ def runs(store: Store, *, study: str | None = None, status: str | None = None) -
     return [run for run in found if study is None or run.tags.get("figleaf.study") == study]
 
 
+def latest_runs(store: Store, count: int) -> list[FoundRun]:
+    """The last `count` to start of the runs that finished and hold a model, the latest first; fewer where there are."""
+    return [run for run in runs(store, status="FINISHED") if KIND_TAG not in run.tags][:count]
+
+
 def studies(store: Store) -> list[str]:
     """The names of the studies that have runs, in alphabetical order."""
     return sorted({name for run in runs(store) if (name := run.tags.get("figleaf.study"))})
@@ -118,8 +123,7 @@ def find_run(store: Store, ref: str) -> FoundRun:
         FigleafError: no run or several runs fit; the message lists candidates.
     """
     if ref == "latest":
-        finished = [run for run in runs(store, status="FINISHED") if KIND_TAG not in run.tags]
-        return _only(finished[:1], ref, store)
+        return _only(latest_runs(store, 1), ref, store)
     if re.fullmatch(r"[0-9a-f]{32}", ref):
         try:
             return _found(store, store.client.get_run(ref))

@@ -26,12 +26,7 @@ def best_found(trials: Trials) -> dict[str, Any] | None:
         "run_id": best.user_attrs.get(RUN_ID),
         "overrides": overrides,
         "command": ["figleaf", "train", *trials.space.shared, *overrides, f"seed={seed}"],
-        "budget": {
-            "trials": budget.trials,
-            "epochs": budget.epochs,
-            "seconds": round(budget.seconds, 1),
-            "machines": list(budget.machines),
-        },
+        "budget": {"trials": budget.trials, "epochs": budget.epochs, "machines": list(budget.machines)},
         "expected": returns.expectation,
     }
 

@@ -19,7 +19,6 @@ from figleaf.evaluate.figures import BLUE, GREY, STYLE
 from figleaf.evaluate.metrics import natural_range
 from figleaf.evaluate.search_curve import Mode, SearchCurve, best_so_far, expected_best
 from figleaf.evaluate.weighted import Floats
-from figleaf.study.display import duration
 from figleaf.study.figures import study_figure
 from figleaf.study.machines import machine_text
 from figleaf.study.render import csv_text
@@ -34,18 +33,20 @@ _SHARE = f"{100 * _LEVEL:.0f} %"
 
 @dataclass(frozen=True)
 class Budget:
-    """What the ended trials cost: their number, the epochs trained, the time of all of them added up, the machines."""
+    """What the ended trials cost: their number, the epochs trained, the machines.
+
+    Not the time, which other work on a machine stretches: what was measured of it stands in the table of the trials.
+    """
 
     trials: int
     epochs: int
-    seconds: float
     machines: tuple[str, ...]
 
     @property
     def text(self) -> str:
         """In one line."""
-        words = f"{self.trials} trial{'s' * (self.trials != 1)}, {self.epochs} epoch{'s' * (self.epochs != 1)}, "
-        return f"{words}{duration(self.seconds)} of trials" + (f", on {'; '.join(self.machines)}" * bool(self.machines))
+        words = f"{self.trials} trial{'s' * (self.trials != 1)}, {self.epochs} epoch{'s' * (self.epochs != 1)}"
+        return words + (f", on {'; '.join(self.machines)}" if self.machines else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +77,12 @@ class Returns:
         values = [failure if _has_failed(trial) or trial.value is None else trial.value for trial in ended]
         epochs = np.cumsum([_epochs(trial) for trial in ended], dtype=np.float64)
         machines = {machine_text(trial.user_attrs[HARDWARE]) for trial in ended if trial.user_attrs.get(HARDWARE)}
-        seconds = sum(trial.duration.total_seconds() for trial in ended if trial.duration is not None)
         own, mode = trials.space.section.sampler, _mode(trials)
         samplers = sorted({str(trial.user_attrs.get(SAMPLER, own)) for trial in ended})
         return cls(
             metric=trials.metric,
             samplers=tuple(samplers),
-            budget=Budget(len(ended), int(epochs[-1]), seconds, tuple(sorted(machines))),
+            budget=Budget(len(ended), int(epochs[-1]), tuple(sorted(machines))),
             best=best_so_far(values, mode),
             epochs=epochs,
             expected=expected_best(values, mode=mode, replacement=samplers == ["random"], level=_LEVEL)
