@@ -146,7 +146,7 @@ def test_fingerprint_follows_the_content_of_a_weights_file(tmp_path: Path) -> No
 
 
 def presets() -> list[tuple[str, str, str]]:
-    roots = {"train": ("data", "augment", "model", "optimizer", "trainer", "tracking")}
+    roots = {"train": ("data", "augment", "model", "optimizer", "trainer", "tracking"), "launch": ("launcher",)}
     return [
         (root, group, file.stem)
         for root, groups in roots.items()

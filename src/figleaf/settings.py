@@ -27,6 +27,10 @@ def _at_least(low: float) -> dict[str, Rule]:
     return {"rule": Rule(lambda value: value is None or value >= low, f"at least {low}")}
 
 
+def _positive() -> dict[str, Rule]:
+    return {"rule": Rule(lambda value: value is None or value > 0, "more than 0")}
+
+
 def _seed() -> dict[str, Rule]:
     # What numpy's older generators take, which scikit-learn's splits and Lightning still use.
     return {"rule": Rule(lambda value: 0 <= value < 2**32, "0 to 4294967295")}
@@ -229,11 +233,40 @@ class CheckConfig:
     input_size: int = field(default=64, metadata=_at_least(32))
 
 
+@dataclass(frozen=True)
+class LauncherConfig:
+    """Where the trials of a study run. All keys but `executor` are about jobs, and refused where there are none."""
+
+    # forkserver: processes that end with the command; slurm: jobs of a cluster; local-process: jobs on this machine
+    executor: str = field(default="forkserver", metadata=_one_of("forkserver", "slurm", "local-process"))
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    timeout_min: float = field(default=240.0, metadata=_positive())  # a job that is not done by then goes on in another
+    signal_delay_s: int = field(default=90, metadata=_at_least(1))  # so long before its time is up, a job is told
+    max_requeues: int = field(default=10, metadata=_at_least(0))  # of one job, for its time or for a more urgent job
+    cpus_per_task: int | None = field(default=None, metadata=_at_least(1))  # default: trainer.workers + 1
+    mem_gb: float | None = field(default=None, metadata=_positive())  # of each node; default: the cluster's
+    gpus_per_node: int | None = field(default=None, metadata=_at_least(0))  # default: trainer.devices on a GPU
+    setup: list[str] = field(default_factory=list)  # lines of the job script before the trial
+    additional: dict[str, str | int | bool] = field(default_factory=dict)  # options of sbatch, such as {exclusive:true}
+    folder: str | None = None  # of job scripts and logs; default: FIGLEAF_HOME/studies/NAME/jobs
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """The launcher of a study, chosen with the command that runs it: it is no part of any run."""
+
+    launcher: LauncherConfig
+
+
 ROOTS: Mapping[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "check": CheckConfig,
+    "launch": LaunchConfig,
 }
 
 

@@ -23,6 +23,7 @@ class FakeProcess:
     code: int = 0
     run_folder: Path | None = None
     error: str = ""
+    is_queued: bool = False
     stopped: bool = False
 
     @property

@@ -26,6 +26,7 @@ class FakeProcess:
     code: int = 0
     run_folder: Path | None = None
     error: str = ""
+    is_queued: bool = False
     sources: Sequence[Any] = ()
     was_pruned: bool = False
     stopped: bool = False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from figleaf.config import experiments_dir, home
+from figleaf.config import compose, experiments_dir, home
 from figleaf.errors import FigleafError
 from figleaf.study.comparison_table import comparisons_csv
 from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
@@ -34,6 +34,7 @@ def run(
     use_records: bool = True,
     on_failure: str = "continue",
     overrides: Sequence[str] = (),
+    launcher: Sequence[str] = (),
 ) -> int:
     """Run what is missing of a study, `jobs` trials at a time; returns 0, or 1 when a trial failed.
 
@@ -41,12 +42,15 @@ def run(
     some. Trials whose record stands in the study's folder count as done, unless `use_records` is false; a finished
     trial is recorded there at once. `on_failure`: continue with the others, stop, or retry=N times. `overrides` are
     given to every trial, and have to be given to `status` and `table`, too. A file that a trial needs and that is not
-    there is told of before anything starts.
+    there is told of before anything starts. `launcher` are overrides of `conf/launch.yaml`: where trials run.
     """
+    where = compose("launch", launcher).launcher
     study = find_study(name, experiments_dir())
     trials = _of_arms(study, compose_trials(study, overrides), arms)
     failures, stale_runs = Failures.parse(on_failure), _stale(stale)
-    after, outcomes = run_study(study, trials, jobs=jobs, stale=stale_runs, use_records=use_records, failures=failures)
+    after, outcomes = run_study(
+        study, trials, jobs=jobs, launcher=where, stale=stale_runs, use_records=use_records, failures=failures
+    )
     if not outcomes:
         return 0
     say(f"{study.name}: {counts(after)}")
@@ -134,13 +138,15 @@ def reproduce(
     arms: Sequence[str] = (),
     seeds: Sequence[int] = (),
     overrides: Sequence[str] = (),
+    launcher: Sequence[str] = (),
 ) -> int:
     """Train a study again, in a home of its own, and compare with `expected.yaml` and with the committed records.
 
     Returns 1 when a trial failed or a figure of `expected.yaml` is off. `arms` and `seeds` restrict what is trained;
     then the means that are compared are of these. An interrupted reproduction goes on; one of another commit begins
-    anew. The study's own results and runs are not touched.
+    anew. The study's own results and runs are not touched. `launcher`: see `run`.
     """
+    where = compose("launch", launcher).launcher
     study = find_study(name, experiments_dir())
     trials = _of_arms(study, compose_trials(study, overrides), arms)
     for seed in seeds:
@@ -154,7 +160,7 @@ def reproduce(
     os.environ["FIGLEAF_HOME"] = str(place)  # of the trials, too
     say(f"reproducing in {place}")
     anew = replace(study, folder=place / "study")
-    after, outcomes = run_study(anew, trials, jobs=jobs, stale=Stale.RERUN)
+    after, outcomes = run_study(anew, trials, jobs=jobs, launcher=where, stale=Stale.RERUN)
     after = recorded(after)
     # Of the study's own folder: that is where what is expected stands.
     verdicts = [verdict for verdict in check_expected(study, after) if not arms or verdict.name in arms]

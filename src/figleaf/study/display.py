@@ -62,6 +62,7 @@ class LiveDisplay:
             done, total = one.epochs, one.trial.config.trainer.epochs
             trains = one.trial.config.evaluation is None
             detail = (f"epoch {done}/{total}, " if trains else "") + duration(one.seconds)
+            detail = "queued" if one.process.is_queued else detail
             self._progress.update(self._bars[one.trial.name], completed=done, detail=detail)
         fractions = [one.fraction for one in active]
         left = seconds_left(self._ended, active, waiting=self._total - len(self._ended) - len(active), jobs=self._jobs)

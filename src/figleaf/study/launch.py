@@ -35,6 +35,10 @@ class Process(Protocol):
     def error(self) -> str:
         """Why it failed, in one line, when it could say so."""
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether it still waits for its turn."""
+
     def terminate(self) -> None:
         """Ask it to stop; it goes on from there another time."""
 
@@ -54,7 +58,9 @@ class Active:
 
     @property
     def seconds(self) -> float:
-        """Since it was started here."""
+        """Since it was started here, its wait in a queue left out."""
+        if self.process.is_queued:
+            self.started = time.monotonic()
         return time.monotonic() - self.started
 
     @property
@@ -123,6 +129,11 @@ class Display(Protocol):
         """Called a few times a second with the trials at work."""
 
 
+def devices_of(trial: Trial) -> int:
+    """The processes of a trial on one machine."""
+    return trial.config.trainer.devices
+
+
 def run_trials(
     trials: Sequence[Trial],
     start: Callable[[Trial], Process],
@@ -130,19 +141,20 @@ def run_trials(
     keep: Callable[[Trial, Process], None] = lambda trial, process: None,
     *,
     jobs: int,
+    slots: Callable[[Trial], int] = devices_of,
     display: Display,
     failures: Failures = Failures(),  # frozen
 ) -> list[Outcome]:
-    """Run `trials`, at most `jobs` processes at a time, and say how each attempt ended, in the order of their ends.
+    """Run `trials`, at most `jobs` at a time, and say how each attempt ended, in the order of their ends.
 
-    A trial with several devices counts as so many processes, and runs alone when it has more than `jobs`. `start`
-    starts one; `explain` says why one failed; `keep` takes what a finished one has made. Whatever ends this function
-    early, Ctrl-C for instance, first stops the trials at work; they can be resumed.
+    A trial counts as `slots` says, by default as one process a device, and runs alone when that is more than `jobs`.
+    `start` starts one; `explain` says why one failed; `keep` takes what a finished one has made. Whatever ends this
+    function early, Ctrl-C for instance, first stops the trials at work; they can be resumed.
     """
     waiting, active, outcomes, attempts = deque(trials), list[Active](), list[Outcome](), Counter[str]()
     try:
         while waiting or active:
-            while waiting and sum(_slots(a.trial, jobs) for a in active) + _slots(waiting[0], jobs) <= jobs:
+            while waiting and (not active or sum(slots(a.trial) for a in active) + slots(waiting[0]) <= jobs):
                 trial = waiting.popleft()
                 active.append(Active(trial, start(trial)))
                 display.started(active[-1])
@@ -174,10 +186,6 @@ def default_jobs(trials: Sequence[Trial]) -> int:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _slots(trial: Trial, jobs: int) -> int:
-    return min(jobs, trial.config.trainer.devices)
 
 
 def _stop(active: Sequence[Active]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from figleaf.config import TrainConfig, compose, fingerprint
 from figleaf.errors import FigleafError
+from figleaf.study.cluster.ledger import key_of
 from figleaf.study.evaluated import shared_overrides, with_method
 from figleaf.study.records import (
     ARM_TAG,
@@ -102,7 +103,8 @@ class Knowledge:
     before them; `others` gives those of other studies, which may have run the same. `data_hash` gives the hash of the
     data a configuration would read today; without it (None) a run's own data is taken to be unchanged. `is_locked` says
     whether a process works in a run folder; `runs_folder` is where those folders are made. `commit` is today's, None
-    outside of a checkout.
+    outside of a checkout. `jobs` says of trials whose jobs wait or work on a cluster where those are, by
+    `figleaf.study.cluster.ledger.key_of`.
     """
 
     runs: Sequence[FoundRun]
@@ -113,6 +115,11 @@ class Knowledge:
     data_hash: Callable[[TrainConfig], str] | None = None
     commit: str | None = None
     stale: Stale = Stale.KEEP
+    jobs: Mapping[str, str] = field(default_factory=dict)
+
+    def job(self, trial: Trial) -> str | None:
+        """What to say of the trial's job; None when it has none that waits or works."""
+        return self.jobs.get(key_of(trial.name, trial.config)) if self.jobs else None
 
     def folder(self, config: TrainConfig) -> Path | None:
         """Where a run of `config` on today's data keeps its files; None when the data is not known or unreadable."""
@@ -154,8 +161,12 @@ def _planned(trial: Trial, known: Knowledge) -> Trial:
     finished = finished or _recorded_elsewhere(trial, known, data_hash)
     if known.stale is Stale.RERUN:
         finished.sort(key=lambda run: _is_of_other_commit(run, known))
-    if finished:
-        return _finished(trial, finished[0], known)
+    done = _finished(trial, finished[0], known) if finished else None
+    job = known.job(trial)
+    if done is not None and (done.status is Status.DONE or job is None):
+        return done
+    if job is not None:
+        return _with(trial, Status.RUNNING, note=job)
     folders = [known.folder(trial.config), *(run.folder for run in matching)]
     if any(folder is not None and known.is_locked(folder) for folder in folders) or any(
         map(_is_alive_elsewhere, matching)

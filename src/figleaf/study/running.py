@@ -1,32 +1,31 @@
-"""Running a study: what is due is trained, each trial in a process of its own; what finishes is recorded at once.
+"""Running a study: what is due is trained, each trial by itself; what finishes is recorded at once.
 
 A driver may die at any moment. The next one goes on in the same runs, the study's own among them.
 """
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from figleaf.config import TrackingConfig, home
+from figleaf.config import LauncherConfig, TrackingConfig, TrainConfig, home
 from figleaf.errors import FigleafError
 from figleaf.study.display import open_display
 from figleaf.study.evaluated import require_trained_runs
-from figleaf.study.launch import Failures, Outcome, Process, default_jobs, run_trials, usable_cores
+from figleaf.study.launch import Failures, Outcome, Process, run_trials
+from figleaf.study.launchers import Launcher, open_launcher
 from figleaf.study.plan import Knowledge, Stale, Status, Trial, plan
 from figleaf.study.records import Record, load_records
 from figleaf.study.required_files import require_files
 from figleaf.study.results import aggregated, draw, find, recorded, save_records
 from figleaf.study.spec import Study
-from figleaf.study.state import data_hashes, gather, tracker_of
+from figleaf.study.state import data_hashes, gather, jobs_of, tracker_of
 from figleaf.tracking.find import find_run, runs
 from figleaf.tracking.record import RunRecord, is_locked
 from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import Store
 from figleaf.train.folder import RunFolder
-from figleaf.train.launch import start_trial, warm_context
 
 _SHOWN_TAG = "figleaf.trials_shown"  # of how many trials the results of a study's run are
 
@@ -36,6 +35,7 @@ def run_study(
     trials: Sequence[Trial],
     *,
     jobs: int | None = None,
+    launcher: LauncherConfig = LauncherConfig(),  # noqa: B008  # frozen
     stale: Stale = Stale.KEEP,
     use_records: bool = True,
     failures: Failures = Failures(),  # noqa: B008  # frozen
@@ -44,10 +44,8 @@ def run_study(
 
     See `figleaf.study.commands.run` for the arguments.
     """
+    launched = open_launcher(launcher, study.name, trials, jobs)
     store = tracker_of(trials)
-    if jobs is not None and jobs < 1:
-        raise FigleafError(f"jobs={jobs}: expected at least 1")
-    jobs = jobs or default_jobs(trials)
     known = gather(store, study)
     if not use_records:
         known = replace(known, records={}, others=tuple)
@@ -55,6 +53,7 @@ def run_study(
     known = replace(known, data_hash=data_hashes(), stale=stale)
     planned = plan(trials, known)
     save_records(study, planned)
+    at_work = _at_work(planned, known, launched)
     due = [trial for trial in planned if trial.is_due]
     say(f"{study.name}: {counts(planned)}")
     if recorded_before := sum(isinstance(trial.run, Record) for trial in planned):
@@ -62,22 +61,31 @@ def run_study(
     for note in sorted({trial.note for trial in planned if trial.status is Status.DONE and trial.note}):
         say(f"finished runs {note}; --stale=rerun trains them anew")
     tracking = trials[0].config.tracking
-    if not due:
+    if not due and not at_work:
         if _has_open_end(study, planned, known):
             say("the study's own run was not brought to its end; it gets its tables and figures now")
             with _study_run(study, store, tracking) as parent:
                 _log_results(study, recorded(planned), parent)
         return planned, []
     require_trained_runs(study, due, known)
-    threads = max(1, usable_cores() // jobs)
-    say(f"{len(due)} to run, {jobs} at a time, {threads} thread{'s' if threads > 1 else ''} each")
+    say(f"{len(due)} to run, {launched.manner}")
     with _study_run(study, store, tracking) as parent:
-        start = _starter(parent, known, store, threads)
-        with open_display(study.name, len(due), jobs) as display:
+        with open_display(study.name, len(at_work) + len(due), launched.jobs) as display:
             outcomes = run_trials(
-                due, start, _explain, _recorder(study, store), jobs=jobs, display=display, failures=failures
+                [*(trial for trial in planned if trial.name in at_work), *due],
+                # Once: when it fails and is tried again, it is started like any other.
+                lambda trial: (
+                    at_work.pop(trial.name, None) or launched.start(trial, _config(trial, parent, known, store))
+                ),
+                launched.explain,
+                _recorder(study, store),
+                jobs=launched.jobs,
+                slots=launched.slots,
+                display=display,
+                failures=failures,
             )
-        after = plan(trials, replace(known, runs=runs(store), records=load_records(study.results), stale=Stale.KEEP))
+        found = replace(known, runs=runs(store), records=load_records(study.results), jobs=jobs_of(study.name))
+        after = plan(trials, replace(found, stale=Stale.KEEP))
         _log_results(study, recorded(after), parent)
     return after, outcomes
 
@@ -123,19 +131,22 @@ def _has_open_end(study: Study, trials: Sequence[Trial], known: Knowledge) -> bo
     return parent.status != "FINISHED" or int(parent.tags.get(_SHOWN_TAG, len(trials))) < len(trials)
 
 
-def _starter(parent: TrackedRun, known: Knowledge, store: Store, threads: int) -> Callable[[Trial], Process]:
-    """Starts a trial in a process of its own, under the study's run, its output in a log file."""
-    context = warm_context()
+def _at_work(trials: Sequence[Trial], known: Knowledge, launcher: Launcher) -> dict[str, Process]:
+    """The jobs that an earlier driver left at work and `launcher` can follow, by the names of their trials."""
+    found: dict[str, Process] = {}
+    for trial in trials:
+        if trial.status is Status.RUNNING and known.job(trial) is not None:
+            process = launcher.adopt(trial)
+            say(f"{trial.name}: {trial.note}; " + ("going on with it" if process else "only launcher=slurm follows it"))
+            found |= {} if process is None else {trial.name: process}
+    return found
 
-    def start(trial: Trial) -> Process:
-        folder = known.folder(trial.config)
-        again = folder is not None and _is_over(RunFolder(folder, None), store)
-        resume = "never" if again else trial.config.resume
-        config = replace(trial.config, parent_run_id=parent.run_id, resume=resume)
-        own = config.trainer.threads or threads
-        return start_trial(config, threads=own, log=parent.folder / "logs" / f"{trial.name}.log", context=context)
 
-    return start
+def _config(trial: Trial, parent: TrackedRun, known: Knowledge, store: Store) -> TrainConfig:
+    """The trial's configuration, under the study's run."""
+    folder = known.folder(trial.config)
+    again = folder is not None and _is_over(RunFolder(folder, None), store)
+    return replace(trial.config, parent_run_id=parent.run_id, resume="never" if again else trial.config.resume)
 
 
 def _is_over(folder: RunFolder, store: Store) -> bool:
@@ -149,11 +160,6 @@ def _is_over(folder: RunFolder, store: Store) -> bool:
         return find_run(store, folder.result["run_id"]).status == "FINISHED"
     except FigleafError:  # not in this tracker
         return True
-
-
-def _explain(trial: Trial, process: Process) -> str:
-    log = home() / "studies" / str(trial.config.study) / "logs" / f"{trial.name}.log"
-    return f"{process.error or f'exit code {process.exitcode}'} (log: {os.path.relpath(log)})"
 
 
 def _recorder(study: Study, store: Store) -> Callable[[Trial, Process], None]:

@@ -2,11 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from figleaf.config import TrainConfig, home, to_dict
 from figleaf.errors import FigleafError
+from figleaf.study.cluster.jobs import Jobs
+from figleaf.study.cluster.ledger import Ledger
 from figleaf.study.plan import Knowledge, Trial
 from figleaf.study.records import load_records, records_of_other_studies
 from figleaf.study.spec import Study
@@ -28,6 +30,7 @@ def tracker_of(trials: Sequence[Trial]) -> Store:
 
 def gather(store: Store, study: Study) -> Knowledge:
     """What records, tracker and run folders say, after what waits for delivery has been delivered."""
+    jobs = jobs_of(study.name)  # first: what a job has done that is gone by now, the tracker knows
     for row in sync_all(store, home()):
         if row["error"]:
             print(f"not delivered: {row['error']}", file=sys.stderr, flush=True)
@@ -39,7 +42,13 @@ def gather(store: Store, study: Study) -> Knowledge:
         records=load_records(study.results),
         others=cache(lambda: records_of_other_studies(study.results)),
         commit=None if commit == "unknown" else commit,
+        jobs=jobs,
     )
+
+
+def jobs_of(study: str) -> Mapping[str, str]:
+    """Where the jobs of a study are that wait or work on a cluster; see `Knowledge.jobs`."""
+    return Jobs(Ledger.of(study)).notes()
 
 
 def data_hashes() -> Callable[[TrainConfig], str]:

@@ -51,6 +51,11 @@ class Trial:
         return any(rank.is_alive() for rank in self._ranks)
 
     @property
+    def is_queued(self) -> bool:
+        """Never: its processes run at once."""
+        return False
+
+    @property
     def exitcode(self) -> int | None:
         """None while a rank runs; then 0, or the first failed rank's code (negative: the signal that ended it)."""
         if self.alive:

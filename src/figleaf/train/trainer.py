@@ -7,6 +7,7 @@ import warnings
 import pytorch_lightning as pl
 import torch
 import torch.utils.deterministic
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -59,7 +60,8 @@ def make_trainer(config: TrainConfig, plan: BatchPlan, callbacks: list[Callback]
         deterministic=t.deterministic,
         benchmark=False,
         callbacks=[*callbacks, *progress],
-        plugins=[AtomicCheckpoints()],
+        # The ranks are started by us. Left to look for itself, Lightning finds SLURM in any job, and would requeue it.
+        plugins=[AtomicCheckpoints(), LightningEnvironment()],
         enable_progress_bar=bool(progress),
         enable_model_summary=False,
         enable_checkpointing=False,
