@@ -66,7 +66,8 @@ class TrialJob:
             traceback.print_exc()
             sys.exit(1)
         except SystemExit as ending:
-            if ending.code == _TERMINATED_CODE:
+            was_requeued = self._news is not None and self._news.stage is Stage.REQUEUED
+            if ending.code == _TERMINATED_CODE and not was_requeued:
                 self._tell(stage=Stage.STOPPED)
             raise
         self._tell(stage=Stage.FINISHED)
