@@ -6,6 +6,7 @@ from torch import nn
 
 from figleaf.vgg.dense import places_a_side
 from figleaf.vgg.network import VGG
+from figleaf.vgg.top_down import TopDown
 
 
 def parameters(net: VGG) -> int:
@@ -20,12 +21,12 @@ def gmacs(net: VGG, size: int | None = None) -> float:
     224 pixels); biases, batch norms, ReLU and pooling are left out there too.
     """
     side = net.input_size if size is None else size
-    return (_feature_macs(net, side) + _head_macs(net)) / 1e9
+    return (_feature_macs(net, side) + _head_macs(net, side)) / 1e9
 
 
 def dense_gmacs(net: VGG, size: int) -> float:
     """Billions of multiply-accumulates of dense evaluation for one image of `size` squared: the head at every place."""
-    return (_feature_macs(net, size) + _head_macs(net) * places_a_side(net, size) ** 2) / 1e9
+    return (_feature_macs(net, size) + _head_macs(net, size) * places_a_side(net, size) ** 2) / 1e9
 
 
 def _feature_macs(net: VGG, side: int) -> int:
@@ -37,8 +38,10 @@ def _feature_macs(net: VGG, side: int) -> int:
     return macs
 
 
-def _head_macs(net: VGG) -> int:
-    return sum(layer.weight.numel() for layer in net.classifier if isinstance(layer, nn.Linear))
+def _head_macs(net: VGG, side: int) -> int:
+    if isinstance(net.classifier, TopDown):
+        return net.classifier.macs(side)
+    return sum(layer.weight.numel() for layer in net.classifier.modules() if isinstance(layer, nn.Linear))
 
 
 def megabytes(net: VGG) -> float:

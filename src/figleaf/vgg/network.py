@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from figleaf.errors import FigleafError
+from figleaf.vgg.top_down import TopDown
 
 # Convolutions in each of the five stages (table 1 of the paper); a stage ends with a 2x2 max pooling.
 CONVOLUTIONS_PER_STAGE = {
@@ -25,6 +26,7 @@ CONVOLUTIONS_PER_STAGE = {
 }
 STAGE_CHANNELS = (64, 128, 256, 512, 512)
 FC_FEATURES = 4096
+DENSE_FEATURES = 128
 STRIDE = 32  # five poolings
 TORCHVISION_GRID = 7
 
@@ -32,7 +34,7 @@ TORCHVISION_GRID = 7
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-Head = Literal["fc", "gap"]
+Head = Literal["fc", "gap", "dense"]
 
 
 class Normalize(nn.Module):
@@ -55,12 +57,14 @@ class Normalize(nn.Module):
 
 
 class VGG(nn.Module):
-    """A VGG classifier from RGB images (N, 3, H, W), uint8 or float in 0-255, to logits (N, classes).
+    """A VGG from RGB images (N, 3, H, W), uint8 or float in 0-255, to logits (N, classes), or (N, classes, H, W).
 
     `width` multiplies the channels (rounded to multiples of 8, at least 8) and the 4096 features of the `fc` head. The
     `fc` head (Linear, ReLU, Dropout twice, then Linear) is built for a grid of `input_size // 32` and takes no other
     image size, unless `adaptive_pool` puts torchvision's 7x7 average pooling before it. The `gap` head averages over
-    space, drops out and is linear; it takes any size from 32 up. `mean` and `std` are RGB on the 0-255 scale.
+    space, drops out and is linear; it takes any size from 32 up. The `dense` head classifies every pixel: it joins what
+    all five stages see (`TopDown`, with 128 channels at full width) and takes any size from 32 up, too. `mean` and
+    `std` are RGB on the 0-255 scale.
     `checkpoint_activations` recomputes each stage in the backward pass: less memory, same gradients.
 
     Raises `FigleafError` for an argument outside its range.
@@ -83,7 +87,7 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         _require(depth in CONVOLUTIONS_PER_STAGE, "depth", depth, "11, 13, 16 or 19")
-        _require(head in ("fc", "gap"), "head", head, "fc or gap")
+        _require(head in get_args(Head), "head", head, "fc, gap or dense")
         _require(width > 0, "width", width, "a number above 0")
         _require(0 <= dropout < 1, "dropout", dropout, "0 <= x < 1")
         _require(classes >= 1, "classes", classes, "at least 1")
@@ -100,9 +104,14 @@ class VGG(nn.Module):
         self.normalize = Normalize(mean, std)
         self.features = nn.Sequential(*_feature_layers(CONVOLUTIONS_PER_STAGE[depth], channels, batch_norm))
         self.avgpool: nn.Module
+        self.classifier: nn.Module
         if head == "gap":
             self.avgpool = nn.AdaptiveAvgPool2d(1)
             self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels[-1], classes))
+        elif head == "dense":
+            self.avgpool = nn.Identity()
+            joined = scaled_channels(DENSE_FEATURES, width)
+            self.classifier = TopDown(channels, joined, classes, batch_norm=batch_norm, dropout=dropout)
         else:
             self.avgpool = nn.AdaptiveAvgPool2d(TORCHVISION_GRID) if adaptive_pool else nn.Identity()
             grid = TORCHVISION_GRID if adaptive_pool else input_size // STRIDE
@@ -152,14 +161,17 @@ class VGG(nn.Module):
         """The layers that hold weights, in order, by their keras.applications name.
 
         `block1_conv1` to `block5_conv4`, after a block's convolutions its batch norms (`block1_bn1`), then `fc1`, `fc2`
-        and `predictions`, or `predictions` alone for the `gap` head. A name means the same place at every depth.
+        and `predictions`, `predictions` alone for the `gap` head, or the names of `TopDown` for the `dense` one. A name
+        means the same place at every depth.
         """
         named: dict[str, nn.Module] = {}
         for block, stage in enumerate(self.stages, start=1):
             for kind, cls in (("conv", nn.Conv2d), ("bn", nn.BatchNorm2d)):
                 alike = (layer for layer in stage if isinstance(layer, cls))
                 named |= {f"block{block}_{kind}{number}": layer for number, layer in enumerate(alike, start=1)}
-        linear = [layer for layer in self.classifier if isinstance(layer, nn.Linear)]
+        if isinstance(self.classifier, TopDown):
+            return named | dict(self.classifier.items())
+        linear = [layer for layer in self.classifier.modules() if isinstance(layer, nn.Linear)]
         return named | dict(zip(head_names(len(linear)), linear, strict=True))
 
     @property
@@ -174,23 +186,39 @@ class VGG(nn.Module):
         self.normalize = Normalize(mean, std).to(device)
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """Logits (N, classes) of RGB images (N, 3, H, W); see the class for the sizes that are accepted."""
+        """Logits (N, classes) of RGB images (N, 3, H, W), of a `dense` head (N, classes, H, W); see the class for sizes."""
         if self.fixed_size and rgb.shape[-2:] != (self.input_size, self.input_size):
             raise ValueError(
                 f"images of {rgb.shape[-2]}x{rgb.shape[-1]} for a network built for {self.input_size}x{self.input_size}"
             )
-        return self.from_stage(self.normalize(rgb), 0)
+        x = self.normalize(rgb)
+        return self._of_pixels(x) if self.head == "dense" else self.from_stage(x, 0)
 
     def from_stage(self, x: Tensor, first: int) -> Tensor:
-        """Logits (N, classes) of what stage number `first` (0 to 5, counted from 0; 5 is the head) takes in."""
-        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-            for stage in self.stages[first:]:
-                x = checkpoint(stage, x, use_reentrant=False, context_fn=partial(_contexts, stage))
-        else:
-            for stage in self.stages[first:]:
-                x = stage(x)
+        """Logits (N, classes) of what stage number `first` (0 to 5, counted from 0; 5 is the head) takes in.
+
+        Not of a `dense` head, which looks at every stage.
+        """
+        for stage in self.stages[first:]:
+            x = self._through(stage, x)
         logits: Tensor = self.classifier(torch.flatten(self.avgpool(x), 1))
         return logits
+
+    def _of_pixels(self, x: Tensor) -> Tensor:
+        """Logits (N, classes, H, W) of normalised images: the head joins what the stages see before their poolings."""
+        seen: list[Tensor] = []
+        for *convolutions, pool in self.stages:
+            seen.append(self._through(nn.Sequential(*convolutions), x))
+            x = pool(seen[-1])
+        logits: Tensor = self.classifier(seen)
+        return logits
+
+    def _through(self, layers: nn.Sequential, x: Tensor) -> Tensor:
+        """What `layers` make of `x`; made again in the backward pass with `checkpoint_activations`."""
+        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+            found: Tensor = checkpoint(layers, x, use_reentrant=False, context_fn=partial(_contexts, layers))
+            return found
+        return layers(x)  # type: ignore[no-any-return]
 
     def up_to_stage(self, rgb: Tensor, last: int) -> Tensor:
         """What stage number `last` (0 to 5; 5 is the head) takes in, (N, C, h, w), of RGB images (N, 3, H, W)."""
@@ -213,17 +241,18 @@ class VGG(nn.Module):
         with 0.01 its gradients are 20 to 50 times smaller, and 16 layers without batch norm do not start to learn.
         The last layer keeps 0.01, so that the logits start near 0 and the loss near ln(classes).
         """
-        for layer in self.features:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(_bias(layer))
-        *hidden, last = (layer for layer in self.classifier if isinstance(layer, nn.Linear))
+        for layer in self.convolutions.values():
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(_bias(layer))
+        hidden = [layer for name, layer in self.layers.items() if name.startswith("fc")]
         full_fan_in = (STAGE_CHANNELS[-1] * TORCHVISION_GRID**2, FC_FEATURES)
-        for layer, fan_in in zip(hidden, full_fan_in, strict=False):
-            nn.init.normal_(layer.weight, 0, 0.01 * math.sqrt(fan_in / layer.in_features))
-            nn.init.zeros_(layer.bias)
-        nn.init.normal_(last.weight, 0, 0.01)
-        nn.init.zeros_(last.bias)
+        for linear, fan_in in zip(hidden, full_fan_in, strict=False):
+            weight = linear.get_parameter("weight")
+            nn.init.normal_(weight, 0, 0.01 * math.sqrt(fan_in / weight.shape[1]))
+            nn.init.zeros_(linear.get_parameter("bias"))
+        last = self.layers["predictions"]
+        nn.init.normal_(last.get_parameter("weight"), 0, 0.01)
+        nn.init.zeros_(last.get_parameter("bias"))
 
 
 def scaled_channels(full: int, width: float) -> int:
