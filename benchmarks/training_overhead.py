@@ -31,7 +31,7 @@ import torch.nn.functional as F
 
 from figleaf.config import TrainConfig, compose, home
 from figleaf.data.loader import EpochLoader, EvaluationLoader, TrainingSamples
-from figleaf.train.build import make_module, make_plan
+from figleaf.train.build import make_module, make_objective, make_plan
 from figleaf.train.inputs import Inputs, load_inputs
 from figleaf.train.task import train
 from side_by_side import REPOSITORY, one_core, report
@@ -118,7 +118,7 @@ def bare_loop(config: TrainConfig, inputs: Inputs) -> Stopwatch:
     torch.use_deterministic_algorithms(False)  # the task before has left it on
     rows, pixels, labels = inputs.rows("train"), inputs.pictures.pixels, inputs.manifest.labels
     plan = make_plan(config, inputs, rows, 0, 1)
-    network = make_module(config, inputs, rows, plan).network
+    network = make_module(config, make_objective(config, inputs), plan).network
     augmentation = inputs.augmentation(config.augment, config.model.input_size, config.seed)
     train_batches = EpochLoader(TrainingSamples(pixels, labels, rows, augmentation, config.seed), plan)
     val_batches = EvaluationLoader(pixels, labels, inputs.rows("val"), plan.batch_size)

@@ -82,7 +82,7 @@ class ModelConfig:
     depth: int = field(default=16, metadata={"rule": Rule(lambda x: x in (11, 13, 16, 19), "one of 11, 13, 16, 19")})
     batch_norm: bool = True
     width: float = field(default=1.0, metadata={"rule": Rule(lambda x: 0 < x <= 4, "0 < x <= 4")})
-    head: str = field(default="fc", metadata=_one_of("fc", "gap"))
+    head: str = field(default="fc", metadata=_one_of("fc", "gap", "dense"))  # dense: logits of every pixel
     dropout: float = field(default=0.5, metadata=_fraction())
     input_size: int = field(default=224, metadata=_at_least(32))
     adaptive_pool: bool = False  # torchvision's 7x7 adaptive pooling before the fc head
@@ -116,6 +116,7 @@ class OptimizerConfig:
     plateau_patience: int = field(default=3, metadata=_at_least(0))  # epochs without a better monitor
     plateau_drops: int = field(default=3, metadata=_at_least(0))  # training stops instead of one more drop
     label_smoothing: float = field(default=0.0, metadata=_fraction())
+    dice: float = field(default=0.0, metadata=_at_least(0))  # dense head: weight of the soft Dice loss that is added
     clip_norm: float | None = field(default=None, metadata=_at_least(0))
     ema_decay: float = field(default=0.0, metadata=_fraction())  # 0: no weight averaging
     head_lr_factor: float = field(default=1.0, metadata=_at_least(0))

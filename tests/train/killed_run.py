@@ -39,7 +39,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "writing_checkpoint": (torch, "save", True),
     "checkpoint_not_committed": (callbacks.AtomicCheckpoints, "save_checkpoint", True),
     "during_upload": (delivery.MlflowClient, "log_batch", True),
-    "before_final_metrics": (task, "final_metrics", False),
+    "before_final_metrics": (task, "cost_metrics", False),
     "after_final_metrics": (task, "clock_metrics", True),
     "result_not_told": (folder.RunFolder, "write_result", True),
     "told_and_gone": (run.TrackedRun, "__exit__", True),

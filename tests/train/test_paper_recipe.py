@@ -13,7 +13,7 @@ from figleaf.config import compose, experiments_dir
 from figleaf.data.index import index_folder
 from figleaf.data.manifest import save_manifest
 from figleaf.study.spec import find_study
-from figleaf.train.build import make_module
+from figleaf.train.build import make_module, make_objective
 from figleaf.train.callbacks import BestWeights
 from figleaf.train.task import train
 from figleaf.vgg.weights import load
@@ -57,7 +57,7 @@ def test_recipe_trains_a_thousand_classes_and_a_deeper_network_from_it(many_clas
     manifest = SimpleNamespace(classes=tuple(map(str, range(CLASSES))), unsafe=())
     inputs: Any = SimpleNamespace(manifest=manifest)
     plan: Any = SimpleNamespace(steps_per_epoch=1, rank=0)
-    net = make_module(deeper, inputs, np.arange(1), plan).network
+    net = make_module(deeper, make_objective(deeper, inputs), plan).network
     for name in ("block1_conv1", "block2_conv1", "block3_conv1", "block3_conv2", "fc1"):
         assert torch.equal(net.layers[name].weight, load(weights)[0].layers[name].weight), name  # type: ignore[arg-type]
     assert "val/top1" in train(deeper).metrics

@@ -18,8 +18,9 @@ from figleaf.data.manifest import sample_id
 from figleaf.data.sampler import BatchPlan
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import Predictions
-from figleaf.train.build import make_module
+from figleaf.train.build import make_module, make_objective
 from figleaf.train.callbacks import read_checkpoint
+from figleaf.train.classification import Classification
 from figleaf.train.inputs import load_inputs
 from figleaf.train.module import Classifier
 from figleaf.train.task import TrainResult, train
@@ -38,7 +39,7 @@ def module_of(*overrides: str) -> tuple[Classifier, Any]:
     config = compose("train", [*FAST, *overrides])
     inputs = load_inputs(config.data, config.model.input_size, 1.0, home())
     rows = inputs.rows("train")
-    return make_module(config, inputs, rows, BatchPlan(len(rows), 64, 0)), inputs
+    return make_module(config, make_objective(config, inputs), BatchPlan(len(rows), 64, 0)), inputs
 
 
 def batch(inputs: Any, count: int) -> dict[str, torch.Tensor]:
@@ -76,9 +77,8 @@ def test_gradient_of_a_sample_touches_its_own_picture_only() -> None:
 
 def test_class_weights_make_a_rare_class_count() -> None:
     plain, inputs = module_of()
-    weighted = Classifier(
-        plain.network, plain.settings, total_steps=1, unsafe=[1], seed=0, class_weights=torch.tensor([0.0] + [1.0] * 9)
-    ).eval()
+    objective = Classification(inputs, unsafe=(1,), class_weights=torch.tensor([0.0] + [1.0] * 9))
+    weighted = Classifier(plain.network, objective, plain.settings, total_steps=1, seed=0).eval()
     one = batch(inputs, 50)
     one["label"][:] = 0
     assert weighted.training_step(one, 0).item() == 0

@@ -22,7 +22,17 @@ examples:
   figleaf train -m model.dropout=0,0.5 seed=1,2
 """
 # The numbers shown at the end, where they exist; the rest is in the tracker and on standard output.
-SHOWN = ("val/auroc", "test/auroc", "val/accuracy", "test/accuracy", "val/top1", "test/top1", "test/recall_at_5fpr")
+SHOWN = (
+    "val/pixel_f1",
+    "test/pixel_f1",
+    "val/auroc",
+    "test/auroc",
+    "val/accuracy",
+    "test/accuracy",
+    "val/top1",
+    "test/top1",
+    "test/recall_at_5fpr",
+)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -37,7 +37,7 @@ def sample_generator(seed: int, epoch: int, index: int) -> Generator:
 
 @dataclass(frozen=True)
 class RandomView:
-    """Looks at a random part of the image: the geometric step, first in the line."""
+    """Looks at a random part of the image: the geometric step."""
 
     geometry: Geometry
 
@@ -63,16 +63,25 @@ class Albumentation:
 
 
 @dataclass(frozen=True)
-class InTurn:
-    """Several augmentations, one after the other, drawing from the same generator."""
+class ViewThenColors:
+    """A random view, then changes of its colours in turn, all drawing from the same generator."""
 
-    steps: Sequence[Augmentation]
+    view: RandomView
+    colors: Sequence[Augmentation]
 
     def __call__(self, rgb_u8: UInt8Array, rng: Generator) -> UInt8Array:
         """Give the image after all steps."""
-        for step in self.steps:
-            rgb_u8 = step(rgb_u8, rng)
+        rgb_u8 = self.view(rgb_u8, rng)
+        for color in self.colors:
+            rgb_u8 = color(rgb_u8, rng)
         return rgb_u8
+
+    def of_mask(self, mask_u8: UInt8Array, rng: Generator) -> UInt8Array:
+        """Give what becomes of the image's mask (H, W): it is moved as the image is, and no colour of it changes.
+
+        `rng` is to begin where the image's began; the view draws first.
+        """
+        return self.view(mask_u8, rng)
 
 
 def build_augmentation(
@@ -86,7 +95,7 @@ def build_augmentation(
     pca_color: str = "none",
     pca_strength: float = 0.1,
     basis: ColorBasis | None = None,
-) -> Augmentation:
+) -> ViewThenColors:
     """Give the augmentation that the `augment` configuration describes.
 
     Args:
@@ -106,17 +115,17 @@ def build_augmentation(
     if pca_color not in PCA_COLORS:
         raise FigleafError(f"augment.pca_color={pca_color}: expected one of {', '.join(PCA_COLORS)}")
     geometry = Geometry(size, translate=translate, larger=larger, reflect=reflect, scale_min=scale_min)
-    steps: list[Augmentation] = [RandomView(geometry)]
+    colors: list[Augmentation] = []
     # The published order (fb.resnet.torch): jitter first, then the shift of the light.
     if color_jitter > 0:
-        steps.append(_color_jitter(color_jitter))
+        colors.append(_color_jitter(color_jitter))
     if pca_color == "fancy_pca":
-        steps.append(_fancy_pca(pca_strength))
+        colors.append(_fancy_pca(pca_strength))
     elif pca_color != "none":
         if basis is None:
             raise ValueError(f"pca_color={pca_color} needs the training split's ColorBasis")
-        steps.append(PcaColor(basis, pca_strength, Scaling(pca_color)))
-    return InTurn(tuple(steps))
+        colors.append(PcaColor(basis, pca_strength, Scaling(pca_color)))
+    return ViewThenColors(RandomView(geometry), tuple(colors))
 
 
 def _color_jitter(amount: float) -> Albumentation:

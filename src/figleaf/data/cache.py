@@ -34,7 +34,8 @@ _log = logging.getLogger(__name__)
 class DecodedImages:
     """The pictures of a manifest, row by row: `pixels` uint8 (N, S, S, 3), read-only, black where there is an error.
 
-    `content_sha256` is "" for files that cannot be read; `errors` says why a row has no picture, else None.
+    Of masks `pixels` is (N, S, S), see `decode_files`. `content_sha256` is "" for files that cannot be read; `errors`
+    says why a row has no picture, else None.
     """
 
     pixels: NDArray[np.uint8]
@@ -56,15 +57,30 @@ def decode_cached(
     limit_bytes: int = LIMIT_BYTES,
     workers: int | None = None,
 ) -> DecodedImages:
-    """The manifest's pictures at `size`, from the cache in `folder` or decoded into it.
+    """The manifest's pictures at `size`, from the cache in `folder` or decoded into it; see `decode_files`."""
+    return decode_files(
+        manifest.paths, size, folder=folder, max_pixels=max_pixels, limit_bytes=limit_bytes, workers=workers
+    )
+
+
+def decode_files(
+    paths: Sequence[Path],
+    size: int,
+    *,
+    folder: Path,
+    max_pixels: int = MAX_PIXELS,
+    limit_bytes: int = LIMIT_BYTES,
+    workers: int | None = None,
+    masks: bool = False,
+) -> DecodedImages:
+    """The files at `size` in their order, from the cache in `folder` or decoded into it; of `masks` one channel.
 
     Processes that ask at once wait for the first to decode. Entries unused for longest make room within `limit_bytes`.
     Where the disk cannot take the array it is kept in memory, with one warning. Raises `FigleafError` when that is too
     small, too, and when a file changes meanwhile.
     """
-    paths = manifest.paths
     hashes, unreadable = hash_files(paths, memory=folder / "hashes.sqlite", workers=workers)
-    plan = _Plan(paths, hashes, size, max_pixels, workers)
+    plan = _Plan(paths, hashes, size, max_pixels, workers, masks)
     entry = folder / plan.key
     found = _open(entry, plan.shape)
     if found is None:
@@ -92,21 +108,22 @@ def data_hash(manifest: Manifest, content_sha256: Sequence[str]) -> str:
 class _Plan:
     """What is to be decoded, and how."""
 
-    paths: list[Path]
+    paths: Sequence[Path]
     hashes: list[str]
     size: int
     max_pixels: int
     workers: int | None
+    masks: bool
 
     @property
     def key(self) -> str:
         # Pillow's version: another libjpeg gives other pixels.
-        rule = [RESIZE_RULE, PIL.__version__, self.size, self.max_pixels]
+        rule = [RESIZE_RULE, PIL.__version__, self.size, self.max_pixels, *["mask"] * self.masks]
         return hashlib.sha256(json.dumps([rule, self.hashes]).encode()).hexdigest()[:32]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return len(self.paths), self.size, self.size, 3
+    def shape(self) -> tuple[int, ...]:
+        return len(self.paths), self.size, self.size, *(() if self.masks else (3,))
 
     @property
     def n_bytes(self) -> int:
@@ -122,7 +139,8 @@ class _Plan:
                     raise FigleafError(
                         f"{self.paths[row]} changed while the cache was being made: try again when it is done"
                     )
-                pixels[row] = resize(decode(data, max_pixels=self.max_pixels), self.size)
+                rgb_u8 = resize(decode(data, max_pixels=self.max_pixels), self.size)
+                pixels[row] = rgb_u8[..., 0] if self.masks else rgb_u8
             except DecodeError as error:
                 return error.reason
             return None

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from figleaf.data.augment import Augmentation, sample_generator
+from figleaf.data.augment import Augmentation, ViewThenColors, sample_generator
 from figleaf.data.collate import image_batch
+from figleaf.data.masks import Masks, is_skin
 from figleaf.data.sampler import BatchPlan, IntArray
 
 Batch = dict[str, torch.Tensor]
@@ -48,6 +49,32 @@ class TrainingSamples(Dataset[NDArray[np.uint8]]):
         """A whole batch at once: image uint8 (n, 3, S, S), label (n,), index (n,) the manifest row."""
         rows = self.rows[[position for _, position in draws]]
         return make_batch(image_batch([self[draw] for draw in draws]), self.labels[rows], rows)
+
+
+class MaskedSamples(TrainingSamples):
+    """Augmented training pictures and, seen through the same views, their masks: `masks`, at the size of `pixels`."""
+
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        rows: IntArray,
+        augmentation: ViewThenColors,
+        seed: int,
+        masks: Masks,
+    ) -> None:
+        super().__init__(pixels, labels, rows, augmentation, seed)
+        self.of_mask, self.masks = augmentation.of_mask, masks
+
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch:
+        """A whole batch at once: what `TrainingSamples` gives, and mask bool (n, S, S), True for skin."""
+        shares = [self._share_u8(draw) for draw in draws]
+        return super().__getitems__(draws) | {"mask": torch.from_numpy(is_skin(np.stack(shares)))}
+
+    def _share_u8(self, draw: Draw) -> NDArray[np.uint8]:
+        epoch, position = draw
+        row = int(self.rows[position])
+        return self.of_mask(self.masks.share_u8(row), sample_generator(self.seed, epoch, row))
 
 
 def make_batch(images: torch.Tensor, labels: NDArray[np.int64], rows: IntArray) -> Batch:
@@ -112,10 +139,17 @@ class EpochLoader:
 
 
 class EvaluationLoader:
-    """Pictures as they are, in order, each once: the rows `rows` of `pixels` in batches."""
+    """Pictures as they are, in order, each once: the rows `rows` of `pixels` in batches; `masks` come along."""
 
-    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], rows: IntArray, batch_size: int) -> None:
-        self.pixels, self.labels, self.rows, self.batch_size = pixels, labels, rows, batch_size
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        rows: IntArray,
+        batch_size: int,
+        masks: Masks | None = None,
+    ) -> None:
+        self.pixels, self.labels, self.rows, self.batch_size, self.masks = pixels, labels, rows, batch_size, masks
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -123,4 +157,5 @@ class EvaluationLoader:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.rows), self.batch_size):
             rows = self.rows[start : start + self.batch_size]
-            yield make_batch(image_batch(list(self.pixels[rows])), self.labels[rows], rows)
+            batch = make_batch(image_batch(list(self.pixels[rows])), self.labels[rows], rows)
+            yield batch if self.masks is None else batch | {"mask": torch.from_numpy(self.masks.is_skin(rows))}

@@ -140,7 +140,8 @@ def reliability(predictions: Predictions) -> Figure:
 def learning_curves(rows: Rows, title: str = "") -> Figure:
     """Loss, validation metric and learning rate over the steps; a panel is left out when nothing of it was logged.
 
-    Reads the keys train/loss, train/lr, epoch/train_loss, epoch/val_loss, epoch/val_auroc and epoch/val_accuracy. The
+    Reads the keys train/loss, train/lr, epoch/train_loss, epoch/val_loss, epoch/val_pixel_f1, epoch/val_auroc and
+    epoch/val_accuracy. The
     best validation value is marked. Raises `FigleafError` when none of them is there.
     """
     curves = _curves(rows)
@@ -176,13 +177,14 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 _PANELS: Mapping[str, tuple[str, ...]] = {
     "loss": ("train/loss", "epoch/train_loss", "epoch/val_loss"),
-    "validation": ("epoch/val_auroc", "epoch/val_accuracy"),
+    "validation": ("epoch/val_pixel_f1", "epoch/val_auroc", "epoch/val_accuracy"),
     "learning rate": ("train/lr",),
 }
 _LINES: Mapping[str, dict[str, Any]] = {
     "train/loss": {"label": "train, single batches", "line": {"color": BLUE, "alpha": 0.25, "linewidth": 1}},
     "epoch/train_loss": {"label": "train", "line": {"color": BLUE, "marker": "o", "markersize": 3.5}},
     "epoch/val_loss": {"label": "validation", "line": {"color": ORANGE, "marker": "o", "markersize": 3.5}},
+    "epoch/val_pixel_f1": {"label": "F1 of pixels", "line": {"color": ORANGE, "marker": "o", "markersize": 3.5}},
     "epoch/val_auroc": {"label": "AUROC", "line": {"color": ORANGE, "marker": "o", "markersize": 3.5}},
     "epoch/val_accuracy": {"label": "accuracy", "line": {"color": GREEN, "marker": "o", "markersize": 3.5}},
     "train/lr": {"label": "learning rate", "line": {"color": INK, "linewidth": 1.5}},

@@ -159,7 +159,7 @@ def natural_range(key: str) -> tuple[float, float]:
     Infinite for what is no metric of predictions, such as "cost/gmacs".
     """
     name = key.rpartition("/")[2]
-    if name in _SHARES:
+    if name in _SHARES or name.startswith("pixel_"):
         return 0.0, 1.0
     return (0.0 if name in _NOT_SHARES else -math.inf), math.inf
 

@@ -17,7 +17,7 @@ from figleaf.tracking.provenance import git_state
 from figleaf.tracking.record import is_locked
 from figleaf.tracking.store import Store, open_store
 from figleaf.tracking.sync import sync_all
-from figleaf.train.inputs import load_inputs
+from figleaf.train.inputs import load_inputs, reads_masks
 
 
 def tracker_of(trials: Sequence[Trial]) -> Store:
@@ -56,10 +56,10 @@ def data_hashes() -> Callable[[TrainConfig], str]:
     hashes: dict[str, str] = {}
 
     def data_hash(config: TrainConfig) -> str:
-        size, larger = config.model.input_size, config.augment.larger
-        key = json.dumps([to_dict(config.data), size, larger], sort_keys=True)
+        size, larger, masks = config.model.input_size, config.augment.larger, reads_masks(config.model)
+        key = json.dumps([to_dict(config.data), size, larger, masks], sort_keys=True)
         if key not in hashes:
-            hashes[key] = load_inputs(config.data, size, larger, home()).data_hash
+            hashes[key] = load_inputs(config.data, size, larger, home(), masks=masks).data_hash
         return hashes[key]
 
     return data_hash

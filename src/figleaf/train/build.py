@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from figleaf.config import TrainConfig
 from figleaf.data.sampler import BatchPlan, IntArray, plan_batches
 from figleaf.data.splits import class_weights
+from figleaf.train.classification import Classification
 from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs
 from figleaf.train.module import Classifier
+from figleaf.train.objective import Objective
+from figleaf.train.segmentation import Segmentation
 from figleaf.vgg.network import VGG, freeze
 from figleaf.vgg.weights import init_from_shallower, initialise, load, save
 
@@ -35,17 +38,22 @@ def make_plan(config: TrainConfig, inputs: Inputs, rows: IntArray, rank: int, wo
     )
 
 
-def make_module(config: TrainConfig, inputs: Inputs, rows: IntArray, plan: BatchPlan) -> Classifier:
+def make_objective(config: TrainConfig, inputs: Inputs) -> Objective:
+    """What the head of `config` is trained for. Raises `FigleafError` for what does not go together with it."""
+    return Segmentation.of(config, inputs) if config.network.head == "dense" else Classification.of(config, inputs)
+
+
+def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> Classifier:
     """The classifier with its initial weights: a function of the seed and the configuration."""
     pl.seed_everything(config.seed, verbose=False)
-    manifest, m = inputs.manifest, config.network
+    m = config.network
     net = VGG(
         depth=m.depth,
         batch_norm=m.batch_norm,
         width=m.width,
-        head=m.head,  # type: ignore[arg-type]  # the configuration allows these two
+        head=m.head,  # type: ignore[arg-type]  # the configuration allows these
         dropout=m.dropout,
-        classes=len(manifest.classes),
+        classes=objective.outputs,
         input_size=m.input_size,
         checkpoint_activations=m.checkpoint_activations,
         adaptive_pool=m.adaptive_pool,
@@ -59,16 +67,12 @@ def make_module(config: TrainConfig, inputs: Inputs, rows: IntArray, plan: Batch
     freeze(net, m.frozen_stages)
     if config.trainer.channels_last:
         net = net.to(memory_format=torch.channels_last)
-    weights = None
-    if config.data.balance == "class_weights":
-        weights = torch.tensor(class_weights(manifest.labels[rows], len(manifest.classes)), dtype=torch.float32)
     return Classifier(
         net,
+        objective,
         config.optimizer,
         total_steps=config.trainer.max_steps or plan.steps_per_epoch * config.trainer.epochs,
-        unsafe=[manifest.classes.index(name) for name in manifest.unsafe],
         seed=config.seed,
-        class_weights=weights,
     )
 
 

@@ -22,6 +22,7 @@ from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.store import open_store
 from figleaf.train.inputs import Inputs, decode_for
 from figleaf.train.measure import cost_metrics, final_metrics
+from figleaf.train.objective import Measurement
 from figleaf.train.records import Recorder
 from figleaf.vgg.scorer import TorchScorer
 
@@ -102,5 +103,5 @@ def measure_trained(config: TrainConfig, inputs: Inputs, recorder: Recorder) -> 
         found |= robustness_metrics(changed, threshold)
         recorder.keep(changed, "robustness.parquet")
     tags = {SOURCE_TAG: trained.run_id, "figleaf.best_sha256": sha256_file(weights)}
-    recorder.measured(found, 0, predictions, threshold, tags)
+    recorder.measured(Measurement(found, predictions, threshold), 0, tags)
     return found

@@ -19,11 +19,15 @@ _LARGEST_BYTES = 4 * 2**30  # beyond it the stages are computed in every epoch
 def frozen_features(net: VGG, inputs: Inputs, config: TrainConfig) -> Tensor | None:
     """What the first learning stage takes in, float32 (M, C, h, w), for the pictures of train and val by manifest row.
 
-    The rows of other splits are empty. None where nothing is frozen, where augmentation changes the pictures, and where
-    the features would take more than 4 GiB.
+    The rows of other splits are empty. None where nothing is frozen, where the head looks at every stage (`dense`),
+    where augmentation changes the pictures, and where the features would take more than 4 GiB.
     """
     stages = config.network.frozen_stages
-    if not stages or config.augment != AugmentConfig(pca_strength=config.augment.pca_strength):
+    if (
+        not stages
+        or config.network.head == "dense"
+        or config.augment != AugmentConfig(pca_strength=config.augment.pca_strength)
+    ):
         return None
     pixels, device = inputs.pictures.pixels, next(net.parameters()).device
     rows = np.concatenate([inputs.rows("train"), inputs.rows("val")])

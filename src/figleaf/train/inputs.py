@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.config import AugmentConfig, DataConfig
-from figleaf.data.augment import Augmentation, build_augmentation
+from figleaf.config import AugmentConfig, DataConfig, ModelConfig, SkinConfig
+from figleaf.data.augment import ViewThenColors, build_augmentation
 from figleaf.data.cache import DecodedImages, data_hash, decode_cached
 from figleaf.data.manifest import SPLITS, Manifest, load_manifest
 from figleaf.data.manifest_file import manifest_file
+from figleaf.data.masks import HALF, Masks, decode_masks
 from figleaf.data.pca_color import ColorBasis
 from figleaf.data.sources import digits_manifest, scenes_manifest
 from figleaf.data.splits import assign_fold, cut
@@ -39,22 +41,31 @@ def read_manifest(data: DataConfig, home: Path) -> Manifest:
 
 def decode_for(manifest: Manifest, size: int, data: DataConfig, home: Path) -> DecodedImages:
     """The manifest's pictures at `size` x `size`, from the cache in `home`."""
-    limit = int(data.cache_gb * 1e9)
-    return decode_cached(manifest, size, folder=home / "cache", max_pixels=data.max_pixels, limit_bytes=limit)
+    return decode_cached(manifest, size, **_cache(data, home))
+
+
+def _cache(data: DataConfig, home: Path) -> dict[str, Any]:
+    return {"folder": home / "cache", "max_pixels": data.max_pixels, "limit_bytes": int(data.cache_gb * 1e9)}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything a run reads: the manifest, its pictures at the network's size and, where larger, for augmentation."""
+    """Everything a run reads: the manifest, its pictures at the network's size and, where larger, for augmentation.
+
+    The masks of both are there for what learns from masks, see `reads_masks`.
+    """
 
     manifest: Manifest
     pictures: DecodedImages
     larger: DecodedImages
+    masks: Masks | None = None
+    larger_masks: Masks | None = None
 
     @cached_property
     def data_hash(self) -> str:
-        """Identity of the samples and of what their files hold."""
-        return data_hash(self.manifest, self.pictures.content_sha256)
+        """Identity of the samples and of what their files hold: pictures and, where they are read, masks."""
+        masks = () if self.masks is None else self.masks.files.content_sha256
+        return data_hash(self.manifest, [*self.pictures.content_sha256, *masks])
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Manifest rows of `split` whose picture could be read. Raises `FigleafError` when there is none."""
@@ -73,6 +84,26 @@ class Inputs:
                 f"{self.manifest.paths[first]}: {self.pictures.errors[first]}; `figleaf data check` lists what is wrong"
             )
         return rows
+
+    def masked_rows(self, split: str) -> NDArray[np.int64]:
+        """Those of `rows` whose mask could be read. Raises `FigleafError` when none has one, or none shows skin."""
+        rows, masks = self.rows(split), self.masks
+        assert masks is not None, "the inputs were loaded with masks"
+        found = rows[masks.usable[rows]]
+        way_out = "which learns from pictures that are white where there is skin; or use model.head=gap"
+        if not len(found):
+            reasons = [reason for reason in masks.files.errors if reason]
+            raise FigleafError(
+                f"{self.manifest.name}: none of the {len(rows)} samples of the split {split!r} has a mask that can be "
+                f"read{f' ({reasons[0]})' if reasons else ''}: fill the manifest's column 'mask' for model.head=dense, "
+                f"{way_out}"
+            )
+        if not any(masks.share_u8(row).max() >= HALF for row in found):
+            raise FigleafError(
+                f"{self.manifest.name}: no mask of the split {split!r} holds a pixel of {HALF} or more: mend the files "
+                f"of the manifest's column 'mask' for model.head=dense, {way_out}"
+            )
+        return found
 
     def warnings(self) -> list[str]:
         """A line for train or val with one class, nothing safe or nothing unsafe, one for splits that no run reads, and
@@ -106,9 +137,12 @@ class Inputs:
                 f"{unreadable} of {len(self.manifest)} pictures cannot be read and are left out; `figleaf data check` "
                 "lists them with the reasons"
             )
+        has_masks = self.masks is not None and self.masks.usable.any()
+        if self.masks is not None and has_masks and (lacking := int((~self.masks.usable & self.pictures.usable).sum())):
+            found.append(f"{lacking} of {len(self.manifest)} samples have no mask that can be read and teach no pixels")
         return found
 
-    def augmentation(self, settings: AugmentConfig, size: int, seed: int) -> Augmentation:
+    def augmentation(self, settings: AugmentConfig, size: int, seed: int) -> ViewThenColors:
         """The training augmentation; the colour basis comes from the training split alone."""
         pca = settings.pca_color in ("eig01", "std")
         return build_augmentation(
@@ -124,9 +158,17 @@ class Inputs:
         )
 
 
-def load_inputs(data: DataConfig, size: int, larger: float, home: Path) -> Inputs:
-    """Read the manifest and decode (or open the cache of) its pictures."""
+def reads_masks(model: ModelConfig | SkinConfig) -> bool:
+    """Whether such a model learns from masks as well as from pictures."""
+    return isinstance(model, SkinConfig) or model.head == "dense"
+
+
+def load_inputs(data: DataConfig, size: int, larger: float, home: Path, *, masks: bool = False) -> Inputs:
+    """Read the manifest and decode (or open the cache of) its pictures and, where asked for, its masks."""
     manifest = read_manifest(data, home)
-    pictures = decode_for(manifest, size, data, home)
-    bigger = round(size * larger)
-    return Inputs(manifest, pictures, pictures if bigger == size else decode_for(manifest, bigger, data, home))
+    sizes = dict.fromkeys((size, round(size * larger)))
+    pictures = [decode_for(manifest, side, data, home) for side in sizes]
+    found: list[Masks | None] = [None]
+    if masks:
+        found = [decode_masks(manifest, side, **_cache(data, home)) for side in sizes]
+    return Inputs(manifest, pictures[0], pictures[-1], found[0], found[-1])

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from figleaf.data.sampler import shard
+from figleaf.config import TrainConfig
+from figleaf.data.sampler import BatchPlan, shard
+from figleaf.errors import FigleafError
 from figleaf.evaluate.metrics import metrics, slice_table
 from figleaf.evaluate.predictions import Predictions, samples_of
 from figleaf.evaluate.statistics import bootstrap_intervals
@@ -28,36 +30,48 @@ FIT = ("n", "auroc", "accuracy", "nll", "top1")
 _FIT_SAMPLES = 20_000  # evenly spaced; enough to see a fit, and little beside an epoch of a large data set
 
 
-def predict_splits(
-    scorer: TorchScorer, inputs: Inputs, splits: tuple[str, ...], batch_size: int, rank: int, world_size: int
-) -> Predictions:
+def device_of(config: TrainConfig) -> str:
+    """Where the run's networks are measured: where they were trained."""
+    return "cuda" if config.trainer.accelerator == "gpu" else "cpu"
+
+
+def predict_splits(scorer: TorchScorer, inputs: Inputs, splits: tuple[str, ...], plan: BatchPlan) -> Predictions:
     """Predictions on `splits`, every sample scored by exactly one rank; complete on every rank."""
     wanted = np.flatnonzero(inputs.manifest.table["split"].isin(splits))
-    return _predict(scorer, inputs, wanted, batch_size, rank, world_size)
+    return _predict(scorer, inputs, wanted, plan)
 
 
-def fit_metrics(
-    scorer: TorchScorer, inputs: Inputs, batch_size: int, threshold: float | None, rank: int, world_size: int
-) -> dict[str, float]:
+def require_converged(predictions: Predictions) -> None:
+    """Raises `FigleafError` when no picture of val has finite logits."""
+    if not predictions.select(split="val").is_scored.any():
+        raise FigleafError(
+            "the training diverged: no validation picture has finite logits; lower optimizer.lr, lengthen "
+            "optimizer.warmup or set optimizer.clip_norm"
+        )
+
+
+def evenly_spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As many of the rows of train as it takes to see how well it is fitted."""
+    spaced: NDArray[np.int64] = rows[np.linspace(0, len(rows) - 1, min(len(rows), _FIT_SAMPLES)).astype(int)]
+    return spaced
+
+
+def fit_metrics(scorer: TorchScorer, inputs: Inputs, threshold: float | None, plan: BatchPlan) -> dict[str, float]:
     """`fit/...` metrics: how well the training pictures, not augmented, are fitted.
 
     Asked of the weights at the training's end: the best on val may stem from an early epoch.
     """
-    rows = inputs.rows("train")
-    spaced = rows[np.linspace(0, len(rows) - 1, min(len(rows), _FIT_SAMPLES)).astype(int)]
-    found = metrics(_predict(scorer, inputs, spaced, batch_size, rank, world_size), threshold)
+    found = metrics(_predict(scorer, inputs, evenly_spaced(inputs.rows("train")), plan), threshold)
     return {f"fit/{key}": found[key] for key in FIT if key in found}
 
 
-def _predict(
-    scorer: TorchScorer, inputs: Inputs, wanted: NDArray[np.intp], batch_size: int, rank: int, world_size: int
-) -> Predictions:
+def _predict(scorer: TorchScorer, inputs: Inputs, wanted: NDArray[np.intp], plan: BatchPlan) -> Predictions:
     readable = np.array([inputs.pictures.errors[row] is None for row in wanted], dtype=bool)
-    mine = wanted[readable][shard(int(readable.sum()), rank, world_size)]
-    parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    mine = wanted[readable][shard(int(readable.sum()), plan.rank, plan.world_size)]
+    parts = [mine[start : start + plan.batch_size] for start in range(0, len(mine), plan.batch_size)]
     scored = [scorer.logits(inputs.pictures.pixels[rows]) for rows in parts]
     logits = np.full((len(inputs.manifest), len(scorer.classes)), np.nan, dtype=np.float32)
-    for rows, values in collect((mine, scored), world_size):
+    for rows, values in collect((mine, scored), plan.world_size):
         if len(rows):
             logits[rows] = np.concatenate(values)
     content = np.array(inputs.pictures.content_sha256, dtype=object)

@@ -1,4 +1,4 @@
-"""The Lightning module: loss, optimiser, learning rate and validation of one classifier."""
+"""The Lightning module: optimiser, learning rate, steps and validation of one network; its objective says what for."""
 
 import math
 from typing import Any
@@ -6,40 +6,32 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from figleaf.config import OptimizerConfig
 from figleaf.data.loader import Batch
-from figleaf.evaluate.metrics import auroc
 from figleaf.train.frozen import logits_of
+from figleaf.train.objective import Objective
 from figleaf.train.ranks import gathered
 from figleaf.vgg.network import VGG
 
 
 class Classifier(pl.LightningModule):
-    """Trains `network` on {image, label, index} batches.
-
-    `total_steps`: optimiser steps of the whole training. `unsafe`: indices of the classes whose probability is the
-    score; without any, validation is judged by accuracy instead of AUROC. `class_weights` (C,) weigh the loss.
-    """
+    """Trains `network` on the batches of its `objective`; `total_steps`: optimiser steps of the whole training."""
 
     def __init__(
         self,
         network: VGG,
+        objective: Objective,
         settings: OptimizerConfig,
         *,
         total_steps: int,
-        unsafe: list[int],
         seed: int,
-        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.settings, self.total_steps, self.unsafe, self.seed = settings, total_steps, unsafe, seed
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.objective, self.settings, self.total_steps, self.seed = objective, settings, total_steps, seed
         self.average: AveragedModel | None = None
         if settings.ema_decay:
             average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
@@ -47,12 +39,12 @@ class Classifier(pl.LightningModule):
         self.plateau_scale = 1.0  # the plateau schedule's share of the peak learning rate
         self.frozen: Tensor | None = None  # by picture, what the first stage that learns takes in; see train.frozen
         self.validation: dict[str, float] = {}  # what the last validation found
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, ...]] = []
 
     @property
     def monitor(self) -> str:
         """The validation metric that chooses the best weights; higher is better."""
-        return "val_auroc" if self.unsafe else "val_accuracy"
+        return self.objective.monitor
 
     @property
     def selected(self) -> VGG:
@@ -100,13 +92,8 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]) >> 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy, averaged over samples (not over weights, which would make it depend on the rank's share)."""
-        logits = logits_of(self.network, batch, self.frozen)
-        weights = self.class_weights
-        assert weights is None or isinstance(weights, Tensor)
-        smoothing = self.settings.label_smoothing
-        total = F.cross_entropy(logits, batch["label"], weights, label_smoothing=smoothing, reduction="sum")
-        return total / len(logits)
+        """The objective's loss."""
+        return self.objective.loss(logits_of(self.network, batch, self.frozen), batch)
 
     def update_average(self) -> None:
         """Move the weight average towards the network after an optimiser step."""
@@ -114,25 +101,15 @@ class Classifier(pl.LightningModule):
             self.average.update_parameters(self.network)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect logits; the numbers are made once, from all of them."""
-        logits = logits_of(self.selected, batch, self.frozen)
-        self._seen.append((batch["index"].cpu(), batch["label"].cpu(), logits.float().cpu()))
+        """Collect what is seen of each picture; the numbers are made once, from all of it."""
+        seen = self.objective.see(logits_of(self.selected, batch, self.frozen), batch)
+        self._seen.append(tuple(part.cpu() for part in (batch["index"], *seen)))
 
     def on_validation_epoch_end(self) -> None:
-        """Loss, accuracy, top-5 and AUROC over every validation sample of every rank, each counted once."""
-        _, label, logits = gathered(self._seen)
+        """The objective's metrics over every validation sample of every rank, each counted once."""
+        _, *seen = gathered(self._seen)
         self._seen.clear()
-        metrics = {
-            "val_loss": F.cross_entropy(logits.double(), label).item(),
-            "val_accuracy": (logits.argmax(1) == label).double().mean().item(),
-        }
-        if logits.shape[1] > 5:
-            top = (logits.topk(5).indices == label[:, None]).any(1)
-            metrics["val_top5"] = top.double().mean().item()
-        positive = np.isin(label.numpy(), self.unsafe)
-        if self.unsafe and 0 < positive.sum() < len(positive):
-            metrics["val_auroc"] = auroc(logits.double().softmax(1)[:, self.unsafe].sum(1).numpy(), positive)
-        self.validation = metrics
+        self.validation = self.objective.validation(*seen)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the optimiser state does not hold."""

@@ -65,12 +65,12 @@ def require_equal_fingerprints(fingerprint: str, world_size: int) -> None:
         raise FigleafError(f"the ranks have different configurations or data ({found}): give all the same command")
 
 
-def gathered(seen: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """(index, label, logits) of all ranks, ordered by index, from one rank's batches of them."""
+def gathered(seen: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What all ranks have seen, ordered by the first of its parts, the index; `seen`: one rank's batches of it."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         parts: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, seen)
         seen = [batch for part in parts for batch in part]
-    index, label, logits = (torch.cat([batch[i] for batch in seen]) for i in range(3))
+    index, *parts = (torch.cat(batches) for batches in zip(*seen, strict=True))
     order = index.argsort()
-    return index[order], label[order], logits[order]
+    return index[order], *(part[order] for part in parts)

@@ -23,7 +23,11 @@ from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import open_store
 from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs
+from figleaf.train.objective import Measurement
 from figleaf.train.pruning import PRUNED_TAG, Pruned
+
+# What runs are told apart by: the first of these that a run has.
+SELECTION = ("val/pixel_f1", "val/auroc", "val/top1")
 
 
 class Recorder:
@@ -47,19 +51,10 @@ class Recorder:
     def keep(self, predictions: Predictions, name: str) -> None:
         """Keep further predictions, in a file called `name`."""
 
-    def finish(
-        self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
-    ) -> None:
+    def finish(self, measurement: Measurement, step: int) -> None:
         """Keep the final measurement of a training, with what it left behind."""
 
-    def measured(
-        self,
-        metrics: Mapping[str, float],
-        step: int,
-        predictions: Predictions,
-        threshold: float | None,
-        tags: Mapping[str, str],
-    ) -> None:
+    def measured(self, measurement: Measurement, step: int, tags: Mapping[str, str]) -> None:
         """Keep a measurement; `tags` say of which weights."""
 
 
@@ -89,12 +84,10 @@ class TrackedRecorder(Recorder):
         """Write them to the run's folder and keep them with the run."""
         self.run.log_artifact(predictions.save(self.folder.path / name))
 
-    def finish(
-        self, metrics: Mapping[str, float], step: int, predictions: Predictions, threshold: float | None
-    ) -> None:
+    def finish(self, measurement: Measurement, step: int) -> None:
         """Write what `measured` writes, and keep weights and learning curves with the run."""
         run, folder = self.run, self.folder
-        self.measured(metrics, step, predictions, threshold, {"figleaf.best_sha256": sha256_file(folder.best)})
+        self.measured(measurement, step, {"figleaf.best_sha256": sha256_file(folder.best)})
         run.log_artifact(folder.best, "model")
         rows = pd.DataFrame(run.journal.rows(), columns=Row._fields)
         if rows["step"].nunique() < 2:  # what is fitted at once has no curve
@@ -102,16 +95,10 @@ class TrackedRecorder(Recorder):
         curves = save_figure(learning_curves(rows, self.name), folder.path / "figures" / "learning_curves.png")
         run.log_artifact(curves, "figures")
 
-    def measured(
-        self,
-        metrics: Mapping[str, float],
-        step: int,
-        predictions: Predictions,
-        threshold: float | None,
-        tags: Mapping[str, str],
-    ) -> None:
-        """Write the final rows; keep predictions, figures and the slices' table with the run."""
+    def measured(self, measurement: Measurement, step: int, tags: Mapping[str, str]) -> None:
+        """Write the final rows; keep predictions, figures and tables with the run."""
         run, folder = self.run, self.folder
+        metrics, predictions, threshold = measurement.metrics, measurement.predictions, measurement.threshold
         run.journal.append(metrics, step)
         run.log_artifact(predictions.save(folder.predictions))
         test, figures = predictions.select(split="test"), folder.path / "figures"
@@ -121,8 +108,10 @@ class TrackedRecorder(Recorder):
         if len(test):
             table = slice_table(test, threshold).to_csv(index=False)
             run.log_artifact(write_text(folder.path / "slices.csv", table))
-        selection = "val/auroc" if "val/auroc" in metrics else "val/top1"
-        run.set_tags({**tags, "figleaf.selection": repr(metrics[selection]) if selection in metrics else ""})
+        for name, rows in measurement.tables.items():
+            run.log_artifact(write_text(folder.path / name, rows.to_csv(index=False)))
+        selection = next((repr(metrics[key]) for key in SELECTION if key in metrics), "")
+        run.set_tags({**tags, "figleaf.selection": selection})
 
 
 @contextmanager

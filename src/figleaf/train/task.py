@@ -2,28 +2,26 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from figleaf.config import SkinConfig, TrainConfig, fingerprint, home
-from figleaf.data.loader import EpochLoader, EvaluationLoader, TrainingSamples
+from figleaf.data.loader import EpochLoader
 from figleaf.data.sampler import shard
-from figleaf.errors import FigleafError
 from figleaf.tracking.run import has_finished
-from figleaf.train.build import keep_best, make_module, make_plan, plateau
+from figleaf.train.build import keep_best, make_module, make_objective, make_plan, plateau
 from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, WeightAverage, read_checkpoint
 from figleaf.train.evaluation import measure_trained
 from figleaf.train.folder import RunFolder, take_folder
 from figleaf.train.frozen import frozen_features
-from figleaf.train.inputs import Inputs, load_inputs
-from figleaf.train.measure import clock_metrics, cost_metrics, final_metrics, fit_metrics, predict_splits
+from figleaf.train.inputs import Inputs, load_inputs, reads_masks
+from figleaf.train.measure import clock_metrics, cost_metrics, device_of
 from figleaf.train.pruning import Ask, Pruning
 from figleaf.train.ranks import process_group, require_equal_fingerprints, share
 from figleaf.train.records import Recorder, open_recorder
 from figleaf.train.trainer import make_trainer
-from figleaf.vgg.scorer import TorchScorer
 from figleaf.vgg.weights_file import require_weights_file
 
 
@@ -58,7 +56,8 @@ def train(
         torch.set_num_threads(config.trainer.threads)
     require_weights_file(config.weights)  # before the tracker has a run that could only fail
     with process_group(config.trainer.accelerator) as (rank, world_size):
-        inputs = load_inputs(config.data, config.model.input_size, config.augment.larger, home())
+        size, larger, masks = config.model.input_size, config.augment.larger, reads_masks(config.model)
+        inputs = load_inputs(config.data, size, larger, home(), masks=masks)
         warnings = inputs.warnings()
         if rank == 0:
             for warning in warnings:
@@ -104,9 +103,9 @@ def _run(
     """Fit, then measure the best weights."""
     checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint else None
     recorder.start_at(checkpoint["journal_offset"] if checkpoint else 0)
-    rows = inputs.rows("train")
-    plan = make_plan(config, inputs, rows, rank, world_size)
-    module = make_module(config, inputs, rows, plan)
+    objective = make_objective(config, inputs)
+    plan = make_plan(config, inputs, objective.rows("train"), rank, world_size)
+    module = make_module(config, objective, plan)
     clock = MetricRows(recorder.record, config.trainer.log_every_steps)
     if checkpoint is None or not checkpoint["finished"]:
         module.frozen = frozen_features(module.network, inputs, config)
@@ -120,13 +119,11 @@ def _run(
         )
         pruning = [Pruning(ask)] if ask is not None else []
         trainer = make_trainer(config, plan, [WeightAverage(), clock, best, durable, *pruning])
-        pixels, labels, val = inputs.pictures.pixels, inputs.manifest.labels, inputs.rows("val")
-        augmentation = inputs.augmentation(config.augment, config.model.input_size, config.seed)
-        samples = TrainingSamples(inputs.larger.pixels, labels, rows, augmentation, config.seed)
+        samples, val = objective.training_samples(config), objective.rows("val")
         trainer.fit(
             module,
             EpochLoader(samples, plan, config.trainer.workers, pin_memory=config.trainer.accelerator == "gpu"),
-            EvaluationLoader(pixels, labels, val[shard(len(val), rank, world_size)], plan.batch_size),
+            objective.validation_batches(val[shard(len(val), rank, world_size)], plan.batch_size),
             ckpt_path=folder.checkpoint,
             weights_only=True,
         )
@@ -135,18 +132,9 @@ def _run(
         finished_steps = checkpoint["global_step"]
         module.load_state_dict(checkpoint["state_dict"])
         clock.load_state_dict(checkpoint["callbacks"]["MetricRows"])
-    device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
-    scorer = TorchScorer.load(folder.best, device)
-    predictions = predict_splits(scorer, inputs, ("val", "test"), plan.batch_size, rank, world_size)
-    if not predictions.select(split="val").is_scored.any():
-        raise FigleafError(
-            "the training diverged: no validation picture has finite logits; lower optimizer.lr, lengthen "
-            "optimizer.warmup or set optimizer.clip_norm"
-        )
-    found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
-    last = TorchScorer(module.selected, scorer.classes, scorer.unsafe, device)
-    found |= fit_metrics(last, inputs, plan.batch_size, threshold, rank, world_size)
-    found |= cost_metrics(scorer.net)
-    clocks = clock_metrics(scorer.net, finished_steps * plan.batch_size, clock.train_seconds)
-    recorder.finish(found | dict(clocks), finished_steps, predictions, threshold)
-    return found | dict(clocks)
+    measured = objective.measure(folder.best, module.selected, config, plan)
+    net = module.selected.to(device_of(config))
+    found = measured.metrics | cost_metrics(net)
+    found |= clock_metrics(net, finished_steps * plan.batch_size, clock.train_seconds)
+    recorder.finish(replace(measured, metrics=found), finished_steps)
+    return found

@@ -48,10 +48,16 @@ class DenseScorer:
 
     See `figleaf.evaluate.scorer.Scorer`. At the network's own input size these are its own logits.
 
-    Raises `FigleafError` for a size that is smaller, or of which the poolings would leave out a rim.
+    Raises `FigleafError` for a size that is smaller, or of which the poolings would leave out a rim, and for a network
+    with a dense head, which has no class score map.
     """
 
     def __init__(self, scorer: TorchScorer, size: int) -> None:
+        if scorer.net.head == "dense":
+            raise FigleafError(
+                "method=dense: this network was trained with model.head=dense, to answer for every pixel, and has no "
+                "head to move over a picture; use method=single or method=multi_crop"
+            )
         require_dense_size(scorer.input_size, size)
         self.net, self.device, self.input_size = scorer.net, scorer.device, size
         self.classes, self.unsafe = scorer.classes, scorer.unsafe

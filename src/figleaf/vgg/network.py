@@ -186,7 +186,7 @@ class VGG(nn.Module):
         self.normalize = Normalize(mean, std).to(device)
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """Logits (N, classes) of RGB images (N, 3, H, W), of a `dense` head (N, classes, H, W); see the class for sizes."""
+        """Logits (N, classes), or (N, classes, H, W), of RGB images (N, 3, H, W); see the class for accepted sizes."""
         if self.fixed_size and rgb.shape[-2:] != (self.input_size, self.input_size):
             raise ValueError(
                 f"images of {rgb.shape[-2]}x{rgb.shape[-1]} for a network built for {self.input_size}x{self.input_size}"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from figleaf.errors import FigleafError
 from figleaf.vgg.network import VGG
+from figleaf.vgg.skin_map import SHARE_THRESHOLD, UNDECIDED, SkinShare, unsafe_place
 from figleaf.vgg.weights import load
 
 BATCH_SIZE = 64  # beyond it memory grows and speed does not
@@ -19,11 +20,24 @@ class TorchScorer:
     """Scores with `net` on `device`; see `figleaf.evaluate.scorer.Scorer`.
 
     `classes` names the logits, `unsafe` the classes whose probabilities add up to the score. `net` itself is used, not
-    a copy: it is moved to `device`, to channels-last memory and to evaluation mode.
+    a copy: it is moved to `device`, to channels-last memory and to evaluation mode. With a dense head the picture's
+    share of skin answers, see `SkinShare`, and is held against `share_threshold`.
+
+    Raises `FigleafError` where a dense network does not tell two classes apart of which one is unsafe.
     """
 
-    def __init__(self, net: VGG, classes: Sequence[str], unsafe: Sequence[str], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        net: VGG,
+        classes: Sequence[str],
+        unsafe: Sequence[str],
+        device: str = "cpu",
+        share_threshold: float = UNDECIDED,
+    ) -> None:
         self.classes, self.unsafe = tuple(classes), tuple(unsafe)
+        self._share = None
+        if net.head == "dense":
+            self._share = SkinShare(net, unsafe_place(self.classes, self.unsafe), share_threshold)
         self.device = torch.device(device)
         # The layout in which the small networks are fastest; it changes no shape.
         self.net = net.eval().to(self.device).to(memory_format=torch.channels_last)
@@ -34,7 +48,8 @@ class TorchScorer:
         net, metadata = load(path)
         if "classes" not in metadata:
             raise FigleafError(f"{path}: holds weights but no class names; it was not written by `figleaf train`")
-        return cls(net, metadata["classes"], metadata["unsafe"], device)
+        share_threshold = metadata.get(SHARE_THRESHOLD, UNDECIDED)
+        return cls(net, metadata["classes"], metadata["unsafe"], device, share_threshold)
 
     @property
     def input_size(self) -> int:
@@ -44,7 +59,10 @@ class TorchScorer:
     @torch.inference_mode()
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of pictures (N, S, S, 3)."""
-        return in_batches(self.net, rgb_u8, len(self.classes), self.device)
+        return in_batches(self._answer, rgb_u8, len(self.classes), self.device)
+
+    def _answer(self, rgb: Tensor) -> Tensor:
+        return self.net(rgb) if self._share is None else self._share(rgb)[0]  # type: ignore[no-any-return]
 
 
 def in_batches(

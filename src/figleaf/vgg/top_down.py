@@ -9,11 +9,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from figleaf.errors import FigleafError
-
 
 class TopDown(nn.ModuleDict):
-    """From the stages' features before their poolings, (N, C_k, H / 2^k, W / 2^k) for k = 0, 1, ..., to (N, classes, H, W).
+    """From what the stages see before their poolings, (N, C_k, H / 2^k, W / 2^k), k = 0, 1, ..., to (N, classes, H, W).
 
     A 1x1 convolution brings each stage to `channels` (`lateral1` to `lateral5`, the finest first). From the coarsest
     on, what is there is enlarged to the next finer stage bilinearly, added to it, and smoothed by a 3x3 convolution

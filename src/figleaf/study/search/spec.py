@@ -19,6 +19,7 @@ _EVERY_EPOCH = {
     "val/top1": "val_accuracy",
     "val/top5": "val_top5",
     "val/nll": "val_loss",
+    "val/pixel_f1": "val_pixel_f1",  # at the network's resolution, not yet at the masks'
 }
 SET_BY_THE_SEARCH = {"seed", "study", "arm", "name", "parent_run_id"}
 # Of the run, not of what is trained, and what a driver plans its processes by.
