@@ -11,6 +11,7 @@ import torch
 from figleaf.cli import main
 from figleaf.config import compose, conf_dir, experiments_dir
 from figleaf.evaluate.predictions import Predictions
+from figleaf.evaluate.saved_scorer import scorer_of
 from figleaf.export.onnx_file import write_onnx
 from figleaf.export.onnx_scorer import OnnxScorer
 from figleaf.study.plan import compose_trials
@@ -22,7 +23,10 @@ from figleaf.vgg.scorer import TorchScorer
 pytestmark = pytest.mark.slow
 
 BRIEF = ["trainer.max_steps=2", "trainer.intervals=0", "trainer.threads=1", "optimizer.batch_size=16"]
-MODELS = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml"))
+EVERY_MODEL = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml"))
+SYSTEMS = [name for name in EVERY_MODEL if name.startswith("skin_")]
+DENSE = [name for name in EVERY_MODEL if "dense" in name]  # what they are taught and answer has tests of its own
+MODELS = [name for name in EVERY_MODEL if name not in SYSTEMS]
 
 
 @pytest.mark.parametrize("preset", MODELS)
@@ -47,6 +51,16 @@ def test_model_takes_a_step_and_exports(preset: str, tmp_path: Path) -> None:
     record = {"classes": ["a", "b"], "unsafe": ["b"], "threshold": None, "resize_rule": rule()}
     exported = OnnxScorer(write_onnx(net, tmp_path / "model.onnx", record))
     np.testing.assert_allclose(exported.logits(pictures), reference.logits(pictures), atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", SYSTEMS)
+def test_skin_system_is_fitted_and_answers_from_its_file(preset: str) -> None:
+    size = ["data=scenes", "data.count=80", "model.input_size=48", "trainer.intervals=0"]
+    result = train(compose("train", [f"model={preset}", *size]))
+    assert np.isfinite(result.metrics["test/auroc"])
+    scorer = scorer_of(result.folder / "checkpoints" / "best.safetensors")
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
+    assert np.isfinite(scorer.logits(pictures)).all()
 
 
 def rule() -> str:

@@ -239,7 +239,7 @@ def _checked(value: Any, hint: Any, key: str, rule: Rule | None) -> Any:
             return {str(name): _checked(item, inner[1], f"{key}.{name}", None) for name, item in value.items()}
         if origin is list and inner != (str,) and isinstance(value, list | tuple):
             return [_checked(item, inner[0], f"{key}[{i}]", None) for i, item in enumerate(value)]
-    if isinstance(value, int) and not isinstance(value, bool) and float in allowed:
+    if isinstance(value, int) and not isinstance(value, bool) and float in allowed and int not in allowed:
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise FigleafError(f"{key}={value}: expected a finite number")
