@@ -12,8 +12,9 @@ Labels = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 COUNT = 250
-# SLIC's weight of distance in space against distance in colour; its authors' default for Lab.
-COMPACTNESS = 10.0
+# SLIC's weight of distance in space against distance in colour, and the blur before it in pixels. With its authors' 10
+# and no blur the patches of a grainy picture fall to dust, and become one when that is swept up.
+COMPACTNESS, _BLUR = 20.0, 1.0
 # Patches of a larger picture come from a reduced copy: 250 of them show no more than that does.
 _MOST_PIXELS = 512 * 512
 # Fleck, Forsyth & Bregler's radii for texture, in pixels of a picture with H + W = 320.
@@ -40,7 +41,7 @@ def superpixels(rgb_u8: RgbU8, count: int = COUNT) -> Labels:
 
 
 def _slic(rgb_u8: RgbU8, count: int) -> Labels:
-    found = slic(rgb_u8, n_segments=count, compactness=COMPACTNESS, start_label=0, channel_axis=-1)
+    found = slic(rgb_u8, n_segments=count, compactness=COMPACTNESS, sigma=_BLUR, start_label=0)
     return relabelled(found)
 
 
@@ -75,19 +76,23 @@ def _window(radius: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Adjacency:
-    """Which of K patches touch along a side of a pixel.
+    """Which of K patches touch.
 
-    `pairs` int (E, 2), each once with the smaller label first, sorted; `lengths` int (E,): of the border between them,
-    in pixels.
+    `pairs` int (E, 2), each once with the smaller label first, sorted; `lengths` int (E,): how many pairs of pixels do.
     """
 
     pairs: NDArray[np.intp]
     lengths: NDArray[np.intp]
 
 
-def adjacency(labels: Labels) -> Adjacency:
-    """The neighbours among the patches of `labels` (H, W), 0 to K - 1; negative labels are nobody's neighbour."""
+def adjacency(labels: Labels, *, diagonal: bool = False) -> Adjacency:
+    """The neighbours among the patches of `labels` (H, W), 0 to K - 1; negative labels are nobody's neighbour.
+
+    With `diagonal`, pixels that touch at a corner are neighbours, too, and count in the lengths.
+    """
     sides = [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]
+    if diagonal:
+        sides += [(labels[:-1, :-1], labels[1:, 1:]), (labels[:-1, 1:], labels[1:, :-1])]
     touching = np.concatenate([np.stack([one.ravel(), other.ravel()], axis=1) for one, other in sides]).astype(np.intp)
     touching = touching[(touching[:, 0] != touching[:, 1]) & (touching.min(axis=1) >= 0)]
     touching.sort(axis=1)
