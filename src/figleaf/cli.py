@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from figleaf import __version__
 from figleaf.errors import FigleafError, printable
@@ -27,6 +28,7 @@ RUN is a run id, a unique start of one, a run name, <study>/<arm>-<seed> as `fig
 latest, or best:<study>[:<arm>].
 FIGLEAF_HOME (default ./runs) holds the tracking database, artifacts, caches and run folders.
 """
+_GONE = "the working folder is gone: change to one that is there; the same command goes on from what it had done"
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     command = COMMANDS[parser.parse_args(arguments[:1]).command]
+    if _is_nowhere():  # every command would stumble over it, each in its own way
+        return _refused(_GONE)
     module = importlib.import_module(f"figleaf.commands.{command.module}")
     try:
         return int(module.main(arguments[1:]))
     except FigleafError as error:
-        print("error:", "\n".join(printable(line) for line in str(error).split("\n")), file=sys.stderr)
-        return 2
+        return _refused(str(error))
+    except FileNotFoundError:
+        if not _is_nowhere():
+            raise
+        return _refused(_GONE)
     except KeyboardInterrupt:
         return _stopped()
     except SystemExit as ended:
@@ -88,6 +95,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, `head` for instance, has what it wanted.
         sys.stderr.close()
         return 0
+
+
+def _is_nowhere() -> bool:
+    """Whether the working folder has been deleted."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _refused(why: str) -> int:
+    print("error:", "\n".join(printable(line) for line in why.split("\n")), file=sys.stderr)
+    return 2
 
 
 def _stopped() -> int:

@@ -113,6 +113,41 @@ def test_missing_weights_are_named_before_anything_heavy_is_loaded_and_no_run_is
     assert not home.exists()
 
 
+@pytest.mark.parametrize(
+    "arguments", [["train", "data=digits"], ["study", "status", "demo"], ["data", "check"], ["ui"]]
+)
+def test_a_working_folder_that_is_gone_is_named(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.delenv("FIGLEAF_HOME")
+    gone.rmdir()
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: the working folder is gone: change to one that is there")
+
+
+def test_a_working_folder_that_goes_away_meanwhile_is_named_and_another_missing_file_is_no_such_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_a_file(*_: object) -> int:
+        raise FileNotFoundError("a bug")
+
+    def without_a_folder(*_: object) -> int:
+        (tmp_path / "gone").rmdir()
+        return len(Path.cwd().parts)
+
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    monkeypatch.setattr("figleaf.commands.ui.main", without_a_file)
+    with pytest.raises(FileNotFoundError):
+        main(["ui"])
+    monkeypatch.setattr("figleaf.commands.ui.main", without_a_folder)
+    assert main(["ui"]) == 2
+    assert "is gone: change to one that is there" in capsys.readouterr().err
+
+
 def refused_at_once(arguments: list[str], told: str) -> None:
     code = (
         "import sys; from figleaf.cli import main\n"
