@@ -47,6 +47,7 @@ COMMANDS = {
     "explain-run": Command("explain_run", "where a run came from; trains it again and compares"),
     "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
+    "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
     "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
     "server": Command("server", "a tracker for a team: MLflow with PostgreSQL behind it"),
