@@ -98,6 +98,20 @@ def test_what_cannot_be_fitted_is_told_before_anything_is_computed() -> None:
         fitted("model.options.are=1")
 
 
+def test_its_file_serves_where_figleaf_does_and_no_other_format_is_promised(
+    result: TrainResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from figleaf.cli import main
+
+    assert main(["export", "run=latest"]) == 2
+    told = capsys.readouterr().err
+    assert "a skin system, which no other runtime can run" in told
+    file = told.split("run=")[2].split("`")[0]
+    assert main(["evaluate", f"run={file}", *SCENES[:2], "intervals=0"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["auroc"] == pytest.approx(result.metrics["test/auroc"])
+
+
 def test_a_run_of_a_system_can_be_measured_under_perturbations(result: TrainResult) -> None:
     from figleaf.cli import main
 

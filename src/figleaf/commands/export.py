@@ -37,10 +37,17 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.commands.run_names import named_run, weights_of
     from figleaf.export.bundle import export_bundle, require_place
     from figleaf.export.facts import ModelFacts
+    from figleaf.skin.storage import is_system
     from figleaf.vgg.weights import load
 
     run = named_run(config.run, config.tracking)
-    net, metadata = load(weights_of(run))
+    weights = weights_of(run)
+    if is_system(weights):
+        raise FigleafError(
+            f"run={config.run}: a skin system, which no other runtime can run; its file serves wherever figleaf does: "
+            f"`figleaf evaluate run={weights}`"
+        )
+    net, metadata = load(weights)
     settings = json.loads(run.artifact("config.json").read_text(encoding="utf-8"))
     facts = ModelFacts(
         name=run.name,
