@@ -116,6 +116,28 @@ def test_run_again_there_is_nothing_to_do_and_the_table_compares_by_seed(
     assert not (place / "experiments" / "methods" / "results" / "curves.svg").exists(), "nothing was trained"
 
 
+def test_a_reproduction_first_trains_what_it_measures(
+    place: Path, records: dict[str, Record], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = records["single-2"].metrics["test/auroc"]
+    (place / "experiments" / "methods" / "expected.yaml").write_text(
+        f"{{tolerance: 0.000001, arms: {{single: {{test/auroc: {found}}}}}}}"
+    )
+    before = {run.run_id for run in runs(open_store(None, home()))}
+    assert main(["study", "reproduce", "methods", "--seed", "2", "--arm", "single"]) == 0
+    told = capsys.readouterr()
+    assert "as expected: single test/auroc" in told.out
+    assert "drift: single: 1 seed identical to the records" in told.out
+    assert "first the runs of study trained that it measures" in told.err
+    apart = runs(open_store(None, place / "home" / "reproductions" / "methods"))
+    assert {run.name for run in apart} == {"plain-s2", "single-s2", "study trained", "study methods"}, (
+        "no more than that"
+    )
+    monkeypatch.setenv("FIGLEAF_HOME", str(place / "home"))
+    assert {run.run_id for run in runs(open_store(None, home()))} == before
+    assert load_records(place / "experiments" / "trained" / "results").keys() == {"plain-1", "plain-2"}
+
+
 def test_an_evaluation_that_is_asked_for_its_weights_names_the_run_that_has_them(
     records: dict[str, Record], capsys: pytest.CaptureFixture[str]
 ) -> None:

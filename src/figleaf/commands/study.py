@@ -62,7 +62,8 @@ candidates whose trials are all done; `best:NAME` is its best run. Give the over
 REPRODUCE = """\
 Trains the study again in FIGLEAF_HOME/reproductions, apart from everything else, and compares the means with
 experiments/NAME/expected.yaml and each trial with its record. The exit code is 1 when a figure is off or a trial
-failed. Given again after an interruption, it goes on; at another commit it begins anew.
+failed. Given again after an interruption, it goes on; at another commit it begins anew. A study that measures runs of
+another (runs_of) has these trained first, there too.
 """
 
 

@@ -13,12 +13,12 @@ from figleaf.errors import FigleafError
 from figleaf.study.comparison_table import comparisons_csv
 from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
 from figleaf.study.expected import check_expected
-from figleaf.study.launch import Failures
+from figleaf.study.launch import Failures, Outcome
 from figleaf.study.marks import put_between_marks, require_marks
 from figleaf.study.plan import Stale, Trial, compose_trials, plan
 from figleaf.study.records import load_records
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
-from figleaf.study.reproduction import drift_lines
+from figleaf.study.reproduction import drift_lines, measured_trials
 from figleaf.study.results import find, label_of, recorded, write_results
 from figleaf.study.running import counts, run_study, say
 from figleaf.study.spec import FORMATS, Study, find_study
@@ -144,7 +144,8 @@ def reproduce(
 
     Returns 1 when a trial failed or a figure of `expected.yaml` is off. `arms` and `seeds` restrict what is trained;
     then the means that are compared are of these. An interrupted reproduction goes on; one of another commit begins
-    anew. The study's own results and runs are not touched. `launcher`: see `run`.
+    anew. The study's own results and runs are not touched. What a study measures of others' runs is trained first.
+    `launcher`: see `run`.
     """
     where = compose("launch", launcher).launcher
     study = find_study(name, experiments_dir())
@@ -155,20 +156,36 @@ def reproduce(
     trials = [trial for trial in trials if not seeds or trial.seed in seeds]
     if not (study.folder / EXPECTED_FILE).is_file():
         raise FigleafError(f"study {study.name}: no {study.folder / EXPECTED_FILE}, which says what should come out")
-    before = load_records(study.results)
+    before, measured = load_records(study.results), measured_trials(study, trials, overrides)
     place = home() / "reproductions" / study.name
     os.environ["FIGLEAF_HOME"] = str(place)  # of the trials, too
     say(f"reproducing in {place}")
+    for source, needed in measured:
+        say(f"first the runs of study {source.name} that it measures")
+        trained, outcomes = run_study(
+            replace(source, folder=place / "measured" / source.name),
+            needed,
+            jobs=jobs,
+            launcher=where,
+            stale=Stale.RERUN,
+        )
+        if _lack(trained, outcomes):
+            return 1
     anew = replace(study, folder=place / "study")
     after, outcomes = run_study(anew, trials, jobs=jobs, launcher=where, stale=Stale.RERUN)
     after = recorded(after)
     # Of the study's own folder: that is where what is expected stands.
     verdicts = [verdict for verdict in check_expected(study, after) if not arms or verdict.name in arms]
     print("\n".join([*(str(verdict) for verdict in verdicts), *drift_lines(study, after, before)]))
-    failed = [trial.name for trial in after if trial.run is None]
+    return int(_lack(after, outcomes) or any(verdict.is_met is False for verdict in verdicts))
+
+
+def _lack(trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> bool:
+    """Whether a trial has no run, which is told with the reason."""
+    failed = [trial.name for trial in trials if trial.run is None]
     if failed:
         say(f"not reproduced: {', '.join(failed)}" + "".join(f"; {o.error}" for o in outcomes if o.error))
-    return int(bool(failed) or any(verdict.is_met is False for verdict in verdicts))
+    return bool(failed)
 
 
 def _of_arms(study: Study, trials: list[Trial], arms: Sequence[str]) -> list[Trial]:

@@ -1,13 +1,27 @@
-"""How far a study's runs, trained again, are from those on record."""
+"""A study trained again: what has to be trained for it, and how far its runs are from those on record."""
 
 import math
 from collections.abc import Mapping, Sequence
 
-from figleaf.study.plan import Trial
+from figleaf.study.plan import Trial, compose_trials
 from figleaf.study.records import Record
-from figleaf.study.spec import Study
+from figleaf.study.spec import Study, find_study
 
 _CLOCK = "time/"  # alone differs between identical runs
+
+
+def measured_trials(study: Study, trials: Sequence[Trial], overrides: Sequence[str]) -> list[tuple[Study, list[Trial]]]:
+    """The trials of other studies whose runs `trials` measure, by study; none when these are trained themselves."""
+    wanted: dict[str, set[tuple[str, int]]] = {}
+    for trial in trials:
+        of = study.source_of(trial.arm)
+        if of is not None:
+            wanted.setdefault(of.study, set()).add((of.arm, trial.seed))
+    sources = [find_study(name, study.folder.parent) for name in wanted]
+    return [
+        (source, [t for t in compose_trials(source, overrides) if (t.arm, t.seed) in wanted[source.name]])
+        for source in sources
+    ]
 
 
 def drift_lines(study: Study, trials: Sequence[Trial], before: Mapping[str, Record]) -> list[str]:
