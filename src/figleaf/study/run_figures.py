@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.special import expit, logit
 
 from figleaf.errors import FigleafError
 from figleaf.evaluate.figures import BLUE, GREY, ORANGE, STYLE
@@ -17,8 +18,11 @@ from figleaf.study.run_comparison import same_samples
 from figleaf.study.run_comparison_text import letter
 from figleaf.tracking.find import FoundRun
 
-# Beyond these a score says no more than "sure", and a logarithmic axis has to end.
+# Closer to 0 or 1 a score says no more than "sure", and an axis of log-odds has to end.
 _SUREST = 1e-6
+_FINE = (0.1, 0.25, 0.5, 0.75, 0.9)  # ticks where all scores are in doubt
+_COARSE = (1e-5, 1e-3, 0.05, 0.5, 0.95, 0.999, 1 - 1e-5)
+_DOUBT = 3.0  # log-odds: scores from 0.05 to 0.95
 
 
 def histories_plot(runs: Sequence[FoundRun], keys: Sequence[str] = ("epoch/val_auroc", "epoch/val_loss")) -> Figure:
@@ -58,18 +62,17 @@ def scores_plot(first: FoundRun, other: FoundRun, split: str = "test") -> Figure
         figure = Figure(figsize=(5.2, 5.4), layout="constrained")
         FigureCanvasAgg(figure)
         axes: Axes = figure.subplots()
-        axes.set(
-            xscale="logit", yscale="logit", xlim=(_SUREST / 2, 1 - _SUREST / 2), ylim=(_SUREST / 2, 1 - _SUREST / 2)
-        )
+        edge = 1.1 * float(np.abs(logit(np.concatenate([x, y, np.clip(at, _SUREST, 1 - _SUREST)]))).max())
+        ticks = [tick for tick in (_FINE if edge < _DOUBT else _COARSE) if abs(logit(tick)) < edge]
+        bounds = (float(expit(-edge)), float(expit(edge)))
+        axes.set(xscale="logit", yscale="logit", xlim=bounds, ylim=bounds)
         axes.axvline(at[0], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         axes.axhline(at[1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         for is_unsafe, name, color in ((False, "safe", BLUE), (True, "unsafe", ORANGE)):
             of = samples.is_unsafe == is_unsafe
             axes.plot(x[of], y[of], "o", color=color, markersize=3.5, alpha=0.5, markeredgewidth=0, label=name)
-        ticks = [1e-5, 1e-3, 0.1, 0.5, 0.9, 0.999, 1 - 1e-5]
-        labels = ["0.00001", "0.001", "0.1", "0.5", "0.9", "0.999", "0.99999"]
-        axes.set_xticks(ticks, labels, fontsize=8)
-        axes.set_yticks(ticks, labels, fontsize=8)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
         axes.minorticks_off()
         axes.set(xlabel=f"score of {_called(runs, 0)}", ylabel=f"score of {_called(runs, 1)}")
         axes.set_title(f"{split}: decided otherwise {unlike} of {len(x)}; dashed: thresholds", fontsize=9.5)

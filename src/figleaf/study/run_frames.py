@@ -72,6 +72,13 @@ def paired_frame(comparison: RunComparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_TESTS).astype({"only_run_right": "Int64", "only_A_right": "Int64"})
 
 
+def caveats(comparison: RunComparison) -> list[str]:
+    """What a reader of `paired_frame` has to know: why a run was not tested, or what a test takes for granted."""
+    told = {index: [f"not tested: {reason}"] for index, reason in comparison.not_paired.items()}
+    told |= {tests.index: list(tests.notes) for tests in comparison.paired}
+    return [f"{letter(index)}: {text}" for index in sorted(told) for text in told[index]]
+
+
 def disagreements(runs: Sequence[FoundRun], split: str = "test") -> pd.DataFrame:
     """The samples of a split on which not all runs decide alike, each at its own threshold; the widest gap first.
 
