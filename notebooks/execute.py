@@ -53,8 +53,7 @@ def executed(notebook: NotebookNode, folder: Path, environment: Mapping[str, str
         )
         resources = {"metadata": {"path": str(folder)}}
         client = NotebookClient(notebook, km=kernel, timeout=_TIMEOUT_S, record_timing=False, resources=resources)
-        # Nothing of the user's own folders is read or written.
-        own = {"IPYTHONDIR": place, "MPLCONFIGDIR": place, "PYTHONWARNINGS": _QUIET}
+        own = {"IPYTHONDIR": place, "PYTHONWARNINGS": _QUIET}  # without what a user has start with each IPython
         try:
             finished: NotebookNode = client.execute(env={**os.environ, **own, **environment})
         finally:

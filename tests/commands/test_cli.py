@@ -10,36 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from egress import guarded
 from figleaf.cli import COMMANDS, main
 
 TRAIN = ["train", "data=digits", "model=debug", "trainer.epochs=1", "trainer.intervals=0", "trainer.threads=1"]
-
-# Loaded by every Python process that has its folder on PYTHONPATH: notes and refuses connections beyond this machine.
-GUARD = """
-import os, socket
-
-def guarded(original):
-    def call(self, address, *rest):
-        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
-            with open(os.environ["EGRESS_LOG"], "a") as log:
-                log.write(f"{address}\\n")
-            raise OSError("blocked by the test")
-        return original(self, address, *rest)
-    return call
-
-socket.socket.connect = guarded(socket.socket.connect)
-socket.socket.connect_ex = guarded(socket.socket.connect_ex)
-lookup = socket.getaddrinfo
-
-def resolve(host, *rest, **options):
-    if host not in (None, "", "127.0.0.1", "::1", "localhost", socket.gethostname()):
-        with open(os.environ["EGRESS_LOG"], "a") as log:
-            log.write(f"lookup {host}\\n")
-        raise OSError("blocked by the test")
-    return lookup(host, *rest, **options)
-
-socket.getaddrinfo = resolve
-"""
 
 
 def figleaf(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -166,9 +140,8 @@ def test_configuration_is_printed_as_json(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.slow
 def test_whole_way_in_a_pipe_sends_nothing_anywhere(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(GUARD)
     log = tmp_path / "egress.log"
-    environment = {"PYTHONPATH": str(tmp_path), "EGRESS_LOG": str(log), "CI": ""}
+    environment = {**guarded(tmp_path, log), "CI": ""}
     trained = figleaf(*TRAIN, **environment)
     assert trained.returncode == 0, trained.stderr
     run = json.loads(trained.stdout)
