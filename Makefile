@@ -3,10 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup demo test test-fast lint format check-gpu bench ui server clean
+.PHONY: help setup setup-browser demo test test-fast lint format check-gpu bench ui server clean
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## the virtual environment with everything in it
 $(STAMP): pyproject.toml constraints.txt
@@ -14,6 +15,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,server,dev]'
 	@touch $@
+
+setup-browser: ## Chromium for the tests that look at pages, from Debian's packages
+	@command -v apt-get >/dev/null || { echo "no apt-get here: install Chromium so that \`chromium\` is found" >&2; exit 2; }
+	$(AS_ROOT) apt-get update --quiet
+	$(AS_ROOT) apt-get install --quiet --yes --no-install-recommends chromium
 
 demo: $(STAMP) ## train the demo study on the embedded scenes, show its table, export the winner, score a picture
 	$(BIN)/figleaf study run demo --records ignore

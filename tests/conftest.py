@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from browser import chromium, visit  # noqa: F401  # fixtures for all tests
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small processes at once; spinning threads would slow them down
 
 ROOT = Path(__file__).resolve().parents[1]

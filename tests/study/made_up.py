@@ -55,6 +55,7 @@ def made_run(trial: Trial, metrics: dict[str, float] | None = None, **changes: A
         "params": {},
         "metrics": SIZES | (metrics or {}),
         "artifact_uri": "file:///nowhere",
+        "experiment_id": "1",
     }
     return FoundRun(**(fields | changes), tags=tags, _client=None, _downloads=Path("/nowhere"))
 

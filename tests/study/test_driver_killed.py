@@ -204,7 +204,7 @@ def test_the_study_s_own_run_is_brought_to_its_end_by_a_driver_that_has_nothing_
         raise SystemExit(143)
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_log_results", ended)
+        patch.setattr(running, "log_results", ended)
         with pytest.raises(SystemExit):
             commands.run("one")
     assert {run.name: run.status for run in runs(open_store(None, home()))} == {

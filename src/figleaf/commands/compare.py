@@ -14,7 +14,8 @@ The first run is what the others are compared with: a difference is the other's 
 parameters that differ, the final metrics, and tests on the samples that both were scored on: DeLong's of the AUROC,
 McNemar's of the decisions at each run's own threshold, and bootstrap intervals over groups. They compare these runs as
 fixed models; whether a setting is better takes several seeds, see `figleaf study table`. Runs that were measured on
-different samples are not tested, and the report says why.
+different samples are not tested, and the report says why. Runs of a server are compared on its pages, too: the last
+line is the link.
 
 In continuous integration, --tolerance KEY=X makes the exit code 1 when a later run is worse than the first by more than
 X in that metric (less AUROC, more loss or seconds); 0 when all are met, 2 when there is nothing to judge: an unknown
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.commands.run_names import named_run
     from figleaf.study.run_comparison import compare_runs, verdicts
     from figleaf.study.run_comparison_text import to_json, to_markdown, to_text
+    from figleaf.tracking.links import comparison_address
 
     tracking = TrackingConfig(uri=options.uri)
     found = [named_run(reference, tracking) for reference in options.runs]
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str]) -> int:
         print_json(to_json(comparison, judged))
     else:
         sys.stdout.write((to_text if options.format == "text" else to_markdown)(comparison, judged))
+    if address := comparison_address(found):
+        say(f"in the MLflow UI: {address}")
     missed = [verdict for verdict in judged if not verdict.is_met]
     if missed:
         say(f"{len(missed)} of {len(judged)} tolerances are not met: {', '.join(sorted({v.key for v in missed}))}")

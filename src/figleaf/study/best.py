@@ -7,7 +7,6 @@ from dataclasses import replace
 from figleaf.config import TrackingConfig, experiments_dir, home
 from figleaf.errors import FigleafError
 from figleaf.study.plan import Knowledge, Status, Trial, compose_trials, plan
-from figleaf.study.records import FINGERPRINT_TAG
 from figleaf.study.search.spec import SEARCH_TAG
 from figleaf.study.selection import arm_with_best_mean, best_trial, selected_arm
 from figleaf.study.spec import Study, find_study, study_exists
@@ -54,24 +53,13 @@ def _best_by_plan(reference: str, study: Study, trials: Sequence[Trial], known: 
             f"run={reference}: {why} ({done} of {len(trials)} trials are done); "
             f"`figleaf study run {study.name}` trains the rest, `figleaf study status {study.name}` lists them"
         )
-    run = _in_tracker(best, known)
+    run = known.tracked(best)
     if run is None:
         raise FigleafError(
             f"run={reference}: it is {best.name}, of which {study.results} holds the record, but no tracker on "
             f"this machine the weights; `figleaf study run {study.name} --records ignore --arm {best.arm}` trains it"
         )
     return run
-
-
-def _in_tracker(trial: Trial, known: Knowledge) -> FoundRun | None:
-    """The tracker's run of a finished trial: itself, or one of the same configuration and data."""
-    assert trial.run is not None, "the trial is done"
-    if isinstance(trial.run, FoundRun):
-        return trial.run
-    finished = [run for run in known.runs if run.status == "FINISHED"]
-    same = [run for run in finished if run.run_id == trial.run.run_id]
-    same += [run for run in finished if run.tags.get(FINGERPRINT_TAG) == trial.run.tags[FINGERPRINT_TAG]]
-    return same[0] if same else None
 
 
 def _best_by_tags(reference: str, store: Store, name: str, arm: str) -> FoundRun:

@@ -15,7 +15,8 @@ from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
 from figleaf.study.expected import check_expected
 from figleaf.study.launch import Failures, Outcome
 from figleaf.study.marks import put_between_marks, require_marks
-from figleaf.study.plan import Stale, Trial, compose_trials, plan
+from figleaf.study.pages import where_to_look
+from figleaf.study.plan import Knowledge, Stale, Trial, compose_trials, plan
 from figleaf.study.records import load_records
 from figleaf.study.render import csv_text, to_csv, to_html, to_latex, to_markdown
 from figleaf.study.reproduction import drift_lines, measured_trials
@@ -23,6 +24,7 @@ from figleaf.study.results import find, label_of, recorded, write_results
 from figleaf.study.running import counts, run_study, say
 from figleaf.study.spec import FORMATS, Study, find_study
 from figleaf.study.state import gather, tracker_of
+from figleaf.tracking.store import Store
 
 
 def run(
@@ -46,7 +48,8 @@ def run(
     """
     where = compose("launch", launcher).launcher
     study = find_study(name, experiments_dir())
-    trials = _of_arms(study, compose_trials(study, overrides), arms)
+    all_trials = compose_trials(study, overrides)
+    trials = _of_arms(study, all_trials, arms)
     failures, stale_runs = Failures.parse(on_failure), _stale(stale)
     after, outcomes = run_study(
         study, trials, jobs=jobs, launcher=where, stale=stale_runs, use_records=use_records, failures=failures
@@ -59,6 +62,9 @@ def run(
         if outcome.error:
             say(f"failed: {outcome.trial.name}: {outcome.error}")
     say(f"`figleaf study table {study.name}` prints and writes the table")
+    store = tracker_of(trials)
+    known = gather(store, study)
+    _say_where(study, plan(all_trials, known), known, store, overrides)
     return int(any(outcome.error for outcome in failed.values()))
 
 
@@ -66,7 +72,9 @@ def status(name: str, *, overrides: Sequence[str] = ()) -> int:
     """Print one line a trial: arm, seed, status, run, note; CSV in a pipe. Reads records and tracker, not the data."""
     study = find_study(name, experiments_dir())
     trials = compose_trials(study, overrides)
-    planned = plan(trials, gather(tracker_of(trials), study))
+    store = tracker_of(trials)
+    known = gather(store, study)
+    planned = plan(trials, known)
     header = ("arm", "seed", "status", "run", "note")
     lines = [(t.arm, str(t.seed), t.status.value, t.run.run_id[:12] if t.run else "", t.note) for t in planned]
     if sys.stdout.isatty():
@@ -80,6 +88,7 @@ def status(name: str, *, overrides: Sequence[str] = ()) -> int:
     else:
         sys.stdout.write(csv_text([header, *lines]))
     say(f"{study.name}: {counts(planned)}")
+    _say_where(study, planned, known, store, overrides)
     return 0
 
 
@@ -106,7 +115,9 @@ def table(
     if into is not None:  # before anything is written
         require_marks(into, marks)
     trials = compose_trials(study, overrides)
-    planned = recorded(plan(trials, gather(tracker_of(trials), study)))
+    store = tracker_of(trials)
+    known = gather(store, study)
+    planned = recorded(plan(trials, known))
     verdicts = check_expected(study, planned)
     if check and not verdicts:
         raise FigleafError(f"study {study.name}: --check needs {study.folder / EXPECTED_FILE}")
@@ -128,6 +139,7 @@ def table(
         put_between_marks(into, marks, to_markdown(found.table))
     for verdict in verdicts:
         say(str(verdict))
+    _say_where(study, planned, known, store, overrides)
     return int(check and not all(verdict.is_met for verdict in verdicts))
 
 
@@ -186,6 +198,13 @@ def _lack(trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> bool:
     if failed:
         say(f"not reproduced: {', '.join(failed)}" + "".join(f"; {o.error}" for o in outcomes if o.error))
     return bool(failed)
+
+
+def _say_where(
+    study: Study, planned: Sequence[Trial], known: Knowledge, store: Store, overrides: Sequence[str]
+) -> None:
+    for line in where_to_look(study, planned, known, store, overrides):
+        say(line)
 
 
 def _of_arms(study: Study, trials: list[Trial], arms: Sequence[str]) -> list[Trial]:

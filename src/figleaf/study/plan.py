@@ -130,6 +130,15 @@ class Knowledge:
         except FigleafError:
             return None
 
+    def tracked(self, trial: Trial) -> FoundRun | None:
+        """The tracker's run of a finished trial: itself, or one of the same configuration and data; None of none."""
+        if trial.run is None or isinstance(trial.run, FoundRun):
+            return trial.run
+        finished = [run for run in self.runs if run.status == "FINISHED"]
+        same = [run for run in finished if run.run_id == trial.run.run_id]
+        same += [run for run in finished if run.tags.get(FINGERPRINT_TAG) == trial.run.tags[FINGERPRINT_TAG]]
+        return same[0] if same else None
+
 
 def plan(trials: Sequence[Trial], known: Knowledge) -> list[Trial]:
     """The trials with their status. Raises `FigleafError` for runs of another commit when those are refused."""

@@ -7,27 +7,24 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from figleaf.config import LauncherConfig, TrackingConfig, TrainConfig, home
+from figleaf.config import LauncherConfig, TrainConfig
 from figleaf.errors import FigleafError
 from figleaf.study.display import open_display
 from figleaf.study.evaluated import require_trained_runs
 from figleaf.study.launch import Failures, Outcome, Process, run_trials
 from figleaf.study.launchers import Launcher, open_launcher
+from figleaf.study.own_run import has_open_end, log_results, study_run
 from figleaf.study.plan import Knowledge, Stale, Status, Trial, plan
 from figleaf.study.records import Record, load_records
 from figleaf.study.required_files import require_files
-from figleaf.study.results import aggregated, draw, find, recorded, save_records
+from figleaf.study.results import save_records
 from figleaf.study.spec import Study
 from figleaf.study.state import data_hashes, gather, jobs_of, tracker_of
 from figleaf.tracking.find import find_run, runs
-from figleaf.tracking.record import RunRecord, is_locked
 from figleaf.tracking.run import TrackedRun
 from figleaf.tracking.store import Store
 from figleaf.train.folder import RunFolder
-
-_SHOWN_TAG = "figleaf.trials_shown"  # of how many trials the results of a study's run are
 
 
 def run_study(
@@ -60,16 +57,15 @@ def run_study(
         say(f"{recorded_before} of them recorded in {study.results}; --records=ignore trains them here")
     for note in sorted({trial.note for trial in planned if trial.status is Status.DONE and trial.note}):
         say(f"finished runs {note}; --stale=rerun trains them anew")
-    tracking = trials[0].config.tracking
     if not due and not at_work:
-        if _has_open_end(study, planned, known):
+        if has_open_end(study, planned, known):
             say("the study's own run was not brought to its end; it gets its tables and figures now")
-            with _study_run(study, store, tracking) as parent:
-                _log_results(study, recorded(planned), parent)
+            with study_run(study, trials, store) as parent:
+                log_results(study, planned, known, store, parent)
         return planned, []
     require_trained_runs(study, due, known)
     say(f"{len(due)} to run, {launched.manner}")
-    with _study_run(study, store, tracking) as parent:
+    with study_run(study, trials, store) as parent:
         with open_display(study.name, len(at_work) + len(due), launched.jobs) as display:
             outcomes = run_trials(
                 [*(trial for trial in planned if trial.name in at_work), *due],
@@ -85,8 +81,9 @@ def run_study(
                 failures=failures,
             )
         found = replace(known, runs=runs(store), records=load_records(study.results), jobs=jobs_of(study.name))
-        after = plan(trials, replace(found, stale=Stale.KEEP))
-        _log_results(study, recorded(after), parent)
+        found = replace(found, stale=Stale.KEEP)
+        after = plan(trials, found)
+        log_results(study, after, found, store, parent)
     return after, outcomes
 
 
@@ -99,36 +96,6 @@ def counts(trials: Sequence[Trial]) -> str:
 def say(text: str) -> None:
     """Tell the user, beside what goes to a pipe."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _folder(study: Study) -> Path:
-    """Where the study's own run keeps its files."""
-    return home() / "studies" / study.name
-
-
-def _study_run(study: Study, store: Store, tracking: TrackingConfig) -> TrackedRun:
-    """The study's own run, parent of its trials: made, or resumed."""
-    return TrackedRun.start(
-        store,
-        experiment=tracking.experiment,
-        name=f"study {study.name}",
-        folder=_folder(study),
-        params={"question": study.question, "arms": list(study.arms), "seeds": list(study.seeds)},
-        tags={"figleaf.kind": "study"},
-        exit_wait_s=tracking.delivery_seconds,
-    )
-
-
-def _has_open_end(study: Study, trials: Sequence[Trial], known: Knowledge) -> bool:
-    """Whether every trial is done, and the study's run either was never ended or has results of fewer trials.
-
-    A trial that a dying driver left behind may come to its end by itself, after the next driver has looked.
-    """
-    record = RunRecord.load(_folder(study))
-    parent = next((run for run in known.runs if record is not None and run.run_id == record.run_id), None)
-    if parent is None or any(trial.run is None for trial in trials) or is_locked(_folder(study)):
-        return False
-    return parent.status != "FINISHED" or int(parent.tags.get(_SHOWN_TAG, len(trials))) < len(trials)
 
 
 def _at_work(trials: Sequence[Trial], known: Knowledge, launcher: Launcher) -> dict[str, Process]:
@@ -174,16 +141,3 @@ def _recorder(study: Study, store: Store) -> Callable[[Trial, Process], None]:
             say(f"{trial.name} is not recorded yet: {error}")
 
     return record
-
-
-def _log_results(study: Study, trials: Sequence[Trial], parent: TrackedRun) -> None:
-    """Give the study's run what its trials found: aggregated metrics, by finished trials, tables and figures."""
-    if not any(trial.run for trial in trials):
-        return
-    found, folder = find(study, trials), parent.folder / "results"
-    draw(study, trials, found, folder, f"figleaf study run {study.name}")
-    step = sum(trial.run is not None for trial in trials)
-    if all(row.step != step for row in parent.journal.rows()):  # a row would stand there twice
-        parent.journal.append(aggregated(found), step)
-    parent.log_artifact(folder)
-    parent.set_tag(_SHOWN_TAG, str(step))

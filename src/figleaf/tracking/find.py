@@ -39,8 +39,14 @@ class FoundRun:
     metrics: dict[str, float]
     tags: dict[str, str]
     artifact_uri: str
+    experiment_id: str
     _client: MlflowClient = field(repr=False, compare=False)
     _downloads: Path = field(repr=False, compare=False)
+
+    @property
+    def tracker(self) -> str:
+        """The address of the tracker that has it, as in `tracking.uri`."""
+        return str(self._client.tracking_uri)
 
     @property
     def folder(self) -> Path | None:
@@ -224,6 +230,7 @@ def _found(store: Store, run: Run) -> FoundRun:
         dict(run.data.metrics),
         dict(run.data.tags),
         run.info.artifact_uri,
+        str(run.info.experiment_id),
         store.client,
         store.home / "downloads" / run.info.run_id,
     )
