@@ -77,10 +77,23 @@ def _bounding_polygon(regions: NDArray[np.integer], chosen: list[int]) -> Mask:
         last_column, last_row = columns == columns.max(), rows == rows.max()
         outermost = (by_column[0], np.flatnonzero(last_column)[0], 0, np.flatnonzero(last_row)[0])
         corners += [(columns[pixel], rows[pixel]) for pixel in outermost]
-    filled = np.zeros(regions.shape, np.uint8)
-    if corners:
-        cv2.fillConvexPoly(filled, cv2.convexHull(np.array(corners, np.int32)), 1)
-    return filled.astype(np.bool_)
+    if not corners:
+        return np.zeros(regions.shape, np.bool_)
+    return _within_hull(np.array(corners, np.int32), regions.shape)
+
+
+def _within_hull(corners: NDArray[np.int32], shape: tuple[int, ...]) -> Mask:
+    """Pixels of a picture of this shape (H, W) in or on the convex hull of `corners` (K, 2), x and y; K >= 1."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+    inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)  # all there is of a hull that is but a line
+    hull = cv2.convexHull(corners)[:, 0].astype(np.int64)
+    side = [
+        (end_x - start_x) * (y - start_y) - (end_y - start_y) * (x - start_x)
+        for (start_x, start_y), (end_x, end_y) in zip(hull, np.roll(hull, -1, axis=0), strict=True)
+    ]
+    within: Mask = inside & (np.all([s >= 0 for s in side], axis=0) | np.all([s <= 0 for s in side], axis=0))
+    return within
 
 
 def rule_margins(facts: RegionFacts) -> dict[str, float]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from figleaf.errors import FigleafError
 from figleaf.skin import color
 from figleaf.skin.color import FloatPlane, LogOpponent
-from figleaf.skin.pictures import Mask, RgbU8
+from figleaf.skin.pictures import Mask, RgbU8, checked_picture
 from figleaf.skin.pixel_model import PixelModel
 from figleaf.skin.texture import Mode, amplitude, checked_mode, median, share_in_disc
 
@@ -121,7 +121,8 @@ class FleckFilter(PixelModel):
     def steps(self, rgb_u8: RgbU8) -> FilterSteps:
         """Everything found on the way in a picture (H, W, 3)."""
         mode = checked_mode(self.mode)
-        scale = color.scale(*rgb_u8.shape[:2])
+        height, width, _ = checked_picture(rgb_u8).shape
+        scale = color.scale(height, width)
         planes = color.log_opponent(
             rgb_u8, zero_offset=self.zero_offset, noise=self.noise, random_state=self.random_state
         )

@@ -14,14 +14,14 @@ from figleaf.skin.pictures import Mask, RgbU8, checked_picture
 
 BLUE, GREEN, ORANGE, YELLOW = (0, 114, 178), (0, 158, 115), (213, 94, 0), (240, 228, 66)
 _MIDDLE = (245, 245, 245)
-_OPPONENT_SPAN = 100.0  # of Rg and By: the strongest colour of the drawing
+_OPPONENT_SPAN = 60.0  # of Rg and By: the strongest colour of the drawing
 _INTENSITY_SPAN = 253.0
 _TEXTURE_SPAN = 4 * MAX_TEXTURE
 _SHEET_COLUMNS, _SHEET_SIDE_PX, _CAPTION_PX, _GAP_PX = 4, 256, 22, 8
 
 
 def draw_mask(rgb_u8: RgbU8, mask: Mask, color: tuple[int, int, int] = ORANGE) -> RgbU8:
-    """The picture (H, W, 3), tinted where the mask (H, W) is, faded to light grey elsewhere, with an outline between."""
+    """The picture (H, W, 3), tinted and outlined where the mask (H, W) is, faded to light grey elsewhere."""
     picture = checked_picture(rgb_u8).astype(np.float64)
     grey = picture.mean(axis=2, keepdims=True)
     outside = 0.35 * grey + 0.65 * 255

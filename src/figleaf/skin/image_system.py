@@ -37,6 +37,11 @@ class ImageSystem(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  #
         """Safe, unsafe."""
         return np.array([0, 1])
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
 
 class MaskRule(ImageSystem):
     """A rule on the mask that a pixel model finds: a margin for each picture, unsafe from 0 on.

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from figleaf.skin.pictures import Mask, Pictures, RgbU8, checked_picture
@@ -47,6 +48,7 @@ class ColorRule(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # s
     def fit(self, X: Any, y: Any) -> Self:
         """Take the names of the two classes from y (N,)."""
         X, y = validate_data(self, X, y)
+        check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) > 2:
             raise ValueError(f"Only binary classification is supported: y has {len(self.classes_)} classes")
