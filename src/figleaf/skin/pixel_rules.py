@@ -71,7 +71,8 @@ class ChaiNganRule(YesNoRule):
         """77 <= Cb <= 127 and 133 <= Cr <= 173."""
         if self.value_range not in set(YcbcrRange):
             raise FigleafError(f"value_range={self.value_range}: expected {' or '.join(YcbcrRange)}")
-        _, cb, cr = ycbcr(rgb, YcbcrRange(self.value_range)).T
+        # rounded so that 173 is not 173.00000000000003
+        _, cb, cr = ycbcr(rgb, YcbcrRange(self.value_range)).round(6).T
         inside: BoolArray = (cb >= self.CB[0]) & (cb <= self.CB[1]) & (cr >= self.CR[0]) & (cr <= self.CR[1])
         return inside
 
