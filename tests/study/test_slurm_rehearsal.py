@@ -76,4 +76,4 @@ def test_a_job_outlives_its_driver_is_requeued_and_ends_in_the_same_run_under_th
     assert submissions("long") == 1
     assert_trained_once("long")
     assert (place / "experiments" / "long" / "results" / "records" / "plain-0.json").exists()
-    assert not psutil.pid_exists(int(job_id))
+    wait_for(lambda: not psutil.pid_exists(int(job_id)), 20)

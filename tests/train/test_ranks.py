@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from figleaf.config import TrainConfig, compose
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import Predictions
+from figleaf.tracking.record import RunRecord
 from figleaf.train.launch import _free_port, start_trial
 
 pytestmark = pytest.mark.ddp
@@ -66,6 +67,21 @@ def test_killed_rank_takes_the_other_with_it(tmp_path: Path, monkeypatch: pytest
     killed = time.monotonic()
     assert trial.wait(60) not in (None, 0)
     assert time.monotonic() - killed < 30
+
+
+def test_ranks_that_are_told_to_stop_leave_by_themselves_and_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIGLEAF_HOME", str(tmp_path))
+    endless = [*OVERRIDES[:-3], "trainer.max_steps=1000000", "trainer=ddp_cpu", "trainer.threads=1"]
+    trial = start_trial(compose("train", endless), log=tmp_path / "log.txt")
+    journal = wait_for(lambda: next(iter(tmp_path.glob("runs/*/journal.jsonl")), None))
+    wait_for(lambda: journal.stat().st_size > 0)
+    trial.terminate()
+    assert trial.wait(60) not in (None, 0, -signal.SIGKILL)
+    record = RunRecord.load(journal.parent)
+    assert record is not None
+    assert record.outcome == "KILLED"
 
 
 def test_trial_does_not_outlive_its_driver(tmp_path: Path) -> None:

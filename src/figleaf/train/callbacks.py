@@ -5,6 +5,8 @@ would skip that validation on a resume. The state behind an epoch's end is there
 step. A kill before that repeats the epoch's tail, and since every step is a function of the seed, it repeats exactly.
 """
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,6 +70,23 @@ class WeightAverage(Callback):
         """Average when the weights moved."""
         if is_step_end(trainer, batch_idx):
             pl_module.update_average()
+
+
+class OwnSigterm(Callback):
+    """Gives SIGTERM back to whoever had it before the fit, the run that says how it ended.
+
+    Lightning's own handler first waits for the other ranks in a broadcast. They are elsewhere, in another collective or
+    on their way out, so the ranks wait for each other until they are killed and nobody has said anything.
+    """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Lightning takes the signals behind this."""
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Take it back."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
 
 
 class MetricRows(Callback):

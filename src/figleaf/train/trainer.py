@@ -14,7 +14,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from figleaf.config import TrainConfig
 from figleaf.data.sampler import BatchPlan
 from figleaf.errors import FigleafError
-from figleaf.train.callbacks import AtomicCheckpoints
+from figleaf.train.callbacks import AtomicCheckpoints, OwnSigterm
 
 # Lightning announces devices and asks for more workers at every start; what matters is said by us.
 _NOISE = (
@@ -59,7 +59,7 @@ def make_trainer(config: TrainConfig, plan: BatchPlan, callbacks: list[Callback]
         gradient_clip_val=config.optimizer.clip_norm,
         deterministic=t.deterministic,
         benchmark=False,
-        callbacks=[*callbacks, *progress],
+        callbacks=[OwnSigterm(), *callbacks, *progress],
         # The ranks are started by us. Left to look for itself, Lightning finds SLURM in any job, and would requeue it.
         plugins=[AtomicCheckpoints(), LightningEnvironment()],
         enable_progress_bar=bool(progress),
