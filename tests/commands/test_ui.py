@@ -1,4 +1,4 @@
-"""`figleaf ui` serves the runs to this machine and leaves no process behind, however it ends."""
+"""`figleaf ui` serves the runs to this machine and leaves no process behind, however it ends; it links to a study's."""
 
 import signal
 import socket
@@ -13,8 +13,11 @@ import pytest
 import requests
 
 from figleaf.cli import main
+from figleaf.study.pages import StudyPages
+from figleaf.tracking.links import RunList
+from figleaf.tracking.store import Store
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 
 def until(holds: Callable[[], object], timeout_s: float) -> None:
@@ -38,6 +41,7 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
+@slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)]
 )
@@ -69,6 +73,7 @@ def test_a_signal_to_the_command_alone_ends_all_that_it_started(
         command.kill()
 
 
+@slow
 def test_a_server_that_ends_by_itself_is_reported_with_its_last_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,3 +81,47 @@ def test_a_server_that_ends_by_itself_is_reported_with_its_last_words(
     monkeypatch.setattr("figleaf.tracking.store.ui_command", lambda *_: fails)
     assert main(["ui", "--port", "0"]) == 1
     assert "no pages today (log: " in capsys.readouterr().err
+
+
+def test_study_without_runs_is_named_with_what_trains_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "experiments" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(
+        "{question: Why so, base: [data=digits, model=debug], seeds: [0], arms: {plain: []}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PWD", str(tmp_path))
+    assert main(["ui", "--port", "0", "mine"]) == 2
+    said = capsys.readouterr().err
+    assert "study mine: none of its finished runs is in sqlite:///" in said
+    assert "`figleaf study run mine` trains them" in said
+    assert main(["ui", "mime"]) == 2
+    assert "did you mean mine?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_study_in_a_server_is_shown_there_and_nothing_is_started(
+    opens: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = RunList("study mine", "", ("arm",), ("val/auroc",), "val/auroc")
+    asked: list[tuple[str, list[str]]] = []
+
+    def open_pages(name: str, overrides: list[str]) -> tuple[Store, StudyPages]:
+        asked.append((name, overrides))
+        store = Store(None, "http://tracker.lab:5000", Path("/nowhere"), None)  # type: ignore[arg-type]
+        return store, StudyPages("7", view, (), "all 4 runs", ("a remark",))
+
+    opened: list[str] = []
+    monkeypatch.setattr("figleaf.study.pages.open_pages", open_pages)
+    monkeypatch.setattr("webbrowser.open", lambda link: opened.append(link) or opens)
+    assert main(["ui", "--open", "mine", "tracking=server", "seed=3"]) == 0
+    assert asked == [("mine", ["tracking=server", "seed=3"])]
+    said = capsys.readouterr().err
+    links = [line.partition(": ")[2] for line in said.splitlines()[:2]]
+    assert links[0].startswith("http://tracker.lab:5000/#/experiments/7/runs?viewStateShareKey=study-mine")
+    assert links[1].startswith("http://tracker.lab:5000/#/compare-runs?")
+    assert opened == (links if opens else links[:1])
+    assert ("no browser was found" in said) is not opens
+    assert "a remark" in said

@@ -4,12 +4,14 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.tracking import MlflowClient
 
 from figleaf.cli import main
 from figleaf.errors import FigleafError
@@ -230,6 +232,22 @@ def test_command_prints_a_report_alone_and_exits_with_1_beyond_a_tolerance(
     # Options may stand between the runs.
     assert main(["compare", "a", "--format", "markdown", "b", "--resamples", "0"]) == 0
     assert capsys.readouterr().out.startswith("### Runs")
+
+
+def test_command_links_to_the_comparison_of_runs_of_a_server_and_prints_the_report_alone(
+    make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {name: make(name, predictions(1.0)) for name in ("a", "b")}
+    command = ["compare", "a", "b", "--format", "json", "--resamples", "0"]
+    assert main(command) == 0
+    local = capsys.readouterr()
+    assert "MLflow UI" not in local.err
+    served = {name: replace(run, _client=MlflowClient("http://127.0.0.1:1")) for name, run in runs.items()}
+    monkeypatch.setattr("figleaf.commands.run_names.named_run", lambda reference, tracking: served[reference])
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert said.out == local.out
+    assert said.err.startswith("in the MLflow UI: http://127.0.0.1:1/#/compare-runs?runs=")
 
 
 @pytest.mark.parametrize(

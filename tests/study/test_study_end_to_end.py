@@ -84,6 +84,8 @@ def test_the_trials_are_children_of_the_study_in_the_tracker(exit_code: int) -> 
     children = tracked("tiny")
     assert {run.tags["mlflow.parentRunId"] for run in children} == {parent.run_id}
     assert "tiny" in parent.artifact("results/table.md").read_text()
+    assert "| dropout " in parent.tags["mlflow.note.content"]
+    assert all(run.run_id in parent.tags["mlflow.note.content"] for run in children if run.status == "FINISHED")
 
 
 def test_commands_take_a_trial_by_the_name_that_its_study_gives_it(

@@ -21,7 +21,7 @@ from figleaf.tracking.store import open_store
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 STUDY = """
 question: Does dropout help on digits?
