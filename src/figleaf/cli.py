@@ -2,9 +2,12 @@
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 
 from figleaf import __version__
@@ -28,6 +31,7 @@ RUN is a run id, a unique start of one, a run name, <study>/<arm>-<seed> as `fig
 latest, or best:<study>[:<arm>].
 FIGLEAF_HOME (default ./runs) holds the tracking database, artifacts, caches and run folders.
 """
+_STOPPED_CODE = 128 + signal.SIGINT  # a shell's code for a process that Ctrl-C ended
 _GONE = "the working folder is gone: change to one that is there; the same command goes on from what it had done"
 
 
@@ -76,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = COMMANDS[parser.parse_args(arguments[:1]).command]
     if _is_nowhere():  # every command would stumble over it, each in its own way
         return _refused(_GONE)
-    module = importlib.import_module(f"figleaf.commands.{command.module}")
     try:
+        module = importlib.import_module(f"figleaf.commands.{command.module}")
         return int(module.main(arguments[1:]))
     except FigleafError as error:
         return _refused(str(error))
@@ -113,8 +117,15 @@ def _refused(why: str) -> int:
 
 
 def _stopped() -> int:
+    """After Ctrl-C: say so, and wait for nobody who has been told to stop, or ends with this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a further one would cut off the words and the exit code
     print("stopped; the same command goes on from here", file=sys.stderr)
-    return 130
+    if left := len(active_children()):
+        print(f"{left} process{'es are' if left > 1 else ' is'} still ending", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_STOPPED_CODE)  # an exit in order would wait for them
+    return _STOPPED_CODE
 
 
 if __name__ == "__main__":

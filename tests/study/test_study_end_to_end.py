@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from killed_driver import Driver
 
 from figleaf.cli import main
 from figleaf.config import home
@@ -164,4 +165,37 @@ def test_a_study_ended_by_ctrl_c_goes_on_in_the_same_run(
     assert commands.run("long") == 0
     (resumed,) = tracked("long")
     assert (resumed.run_id, resumed.status) == (interrupted.run_id, "FINISHED")
+    assert [value for _, value in resumed.history("epoch/index")] == list(range(EPOCHS))
+
+
+def test_a_second_ctrl_c_is_not_waited_out_and_loses_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FIGLEAF_HOME", str(place / "third_home"))
+    text = STUDY[: STUDY.index("arms:")].replace("epochs=1", f"epochs={EPOCHS}, trainer.checkpoint_seconds=0")
+    (place / "experiments" / "hurried").mkdir()
+    (place / "experiments" / "hurried" / "study.yaml").write_text(text + "arms: {plain: []}")
+    driver = Driver(0, ["hurried", "--jobs", "1"], place, {})
+    assert driver.until(lambda: list((home() / "runs").glob("*/checkpoints/last.ckpt")), 240), driver.said
+    (holder,) = (home() / "runs").glob("*/.tracking.holder")
+    trial = json.loads(holder.read_text())["pid"]
+    os.kill(trial, signal.SIGSTOP)  # so that it is still ending when the second comes, whatever the machine does
+    try:
+        os.killpg(driver.process.pid, signal.SIGINT)
+        assert driver.until(lambda: "Ctrl-C again does not wait" in driver.said, 120), driver.said
+        for _ in range(3):
+            os.killpg(driver.process.pid, signal.SIGINT)
+            time.sleep(0.2)
+        assert driver.process.wait(120) == 130
+    finally:
+        os.kill(trial, signal.SIGCONT)
+    assert "stopped; the same command goes on from here\n1 process is still ending" in driver.said
+    assert "Traceback" not in driver.said
+    driver.seconds_until_gone(60)
+    found = {run.name: run for run in runs(open_store(None, home()))}
+    assert {name: run.status for name, run in found.items()} == {"plain-s0": "KILLED", "study hurried": "KILLED"}
+    assert statuses(capsys, "hurried") == {"plain": "interrupted"}
+    assert commands.run("hurried") == 0
+    (resumed,) = tracked("hurried")
+    assert (resumed.run_id, resumed.status) == (found["plain-s0"].run_id, "FINISHED")
     assert [value for _, value in resumed.history("epoch/index")] == list(range(EPOCHS))

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             code = trial.wait()
         finally:
-            trial.terminate()
+            trial.stop()
         worst = max(worst, abs(code or 0))
         if trial.result is not None:
             _show(trial.result, config)
@@ -109,7 +109,7 @@ def _train(config: TrainConfig) -> int:
     try:
         code = trial.wait()
     finally:
-        trial.terminate()
+        trial.stop()
     if trial.result is not None:
         _show(trial.result, config)
     return abs(code or 0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -173,7 +174,7 @@ def run_trials(
             display.tick(active)
             time.sleep(_POLL_S)
     finally:
-        _stop(active)
+        stop([one.process for one in active])
     return outcomes
 
 
@@ -188,9 +189,17 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _stop(active: Sequence[Active]) -> None:
-    for one in active:
-        one.process.terminate()
+def stop(processes: Sequence[Process]) -> None:
+    """Ask trials at work to stop, say so, and wait until they have.
+
+    A second Ctrl-C ends the waiting by `KeyboardInterrupt`; what has been asked to stop then does so by itself.
+    """
+    for process in processes:
+        process.terminate()
+    if at_work := sum(process.alive for process in processes):
+        trials = f"{at_work} trials, which go" if at_work > 1 else "a trial, which goes"
+        told = f"stopping {trials} on another time; Ctrl-C again does not wait for the end"
+        print(told, file=sys.stderr, flush=True)
     deadline = time.monotonic() + _STOP_S
-    for one in active:
-        one.process.wait(max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        process.wait(max(0.0, deadline - time.monotonic()))

@@ -116,6 +116,11 @@ class Trial:
                 if rank.is_alive():
                     rank.terminate()
 
+    def stop(self) -> None:
+        """`terminate`, and wait for the end."""
+        self.terminate()
+        self.wait(2 * GRACE_S)
+
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait at most `timeout` seconds for the end; the exit code, or None when it still runs."""
         end = None if timeout is None else time.monotonic() + timeout

@@ -12,14 +12,13 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
-from figleaf.study.launch import Active, Display, Outcome, Process
+from figleaf.study.launch import Active, Display, Outcome, Process, stop
 from figleaf.study.plan import Trial
 from figleaf.study.search.trials import EPOCHS, ERROR, HARDWARE, RUN_ID, Trials
 from figleaf.tracking.record import RunRecord
 
 _POLL_S = 0.2
 _LOOK_S = 2.0  # how often others' trials are looked at while there is nothing to start
-_STOP_S = 60.0  # a trial that is told to stop may finish writing a checkpoint of a gigabyte
 
 
 class AskingProcess(Process, Protocol):
@@ -195,15 +194,14 @@ class Driver:
         return list(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
     def _stop(self) -> None:
-        for attempt in self._attempts:
-            if attempt.process is not None:
-                attempt.process.terminate()
-        deadline = time.monotonic() + _STOP_S
-        for attempt in tuple(self._attempts):
-            if attempt.process is not None and attempt.process.wait(max(0.0, deadline - time.monotonic())) == 0:
-                self._end(attempt, attempt.process)  # it was faster
-        if left := [attempt.trial for attempt in self._attempts if not attempt.is_lost]:
-            self._trials.hand_back(left)
+        try:
+            stop([attempt.process for attempt in self._attempts if attempt.process is not None])
+            for attempt in tuple(self._attempts):
+                if attempt.process is not None and attempt.process.exitcode == 0:
+                    self._end(attempt, attempt.process)  # it was faster
+        finally:
+            if left := [attempt.trial for attempt in self._attempts if not attempt.is_lost]:
+                self._trials.hand_back(left)
 
 
 def epoch_values(folder: Path, key: str) -> list[tuple[int, float]]:
