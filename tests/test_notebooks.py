@@ -62,33 +62,25 @@ def committed(name: str) -> Shown:
     return Shown(EXECUTE["read"](name))
 
 
-@pytest.fixture(scope="module")
-def show(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Shown]:
-    """Executes a notebook in an empty folder, with a home of this file, and sees that it talks to nobody."""
-    place = tmp_path_factory.mktemp("notebooks")
-    guard, log = tmp_path_factory.mktemp("guard"), place / "egress.log"
-    work = tmp_path_factory.mktemp("work")
+@pytest.fixture
+def show(home: Path, tmp_path: Path) -> Callable[..., Shown]:
+    """Executes a notebook in an empty folder, with the test's FIGLEAF_HOME, and sees that it talks to nobody."""
+    guard, work, log = tmp_path / "guard", tmp_path / "work", tmp_path / "egress.log"
+    guard.mkdir()
+    work.mkdir()
 
     def shown(name: str, parameters: str | None = None) -> Shown:
-        environment = {**guarded(guard, log), "FIGLEAF_HOME": str(place / "home"), "CI": ""}
-        found = Shown(EXECUTE["executed"](EXECUTE["read"](name, parameters), work, environment))
+        found = Shown(EXECUTE["executed"](EXECUTE["read"](name, parameters), work, {**guarded(guard, log), "CI": ""}))
         assert not log.exists(), f"connections beyond this machine: {log.read_text()}"
         return found
 
     return shown
 
 
-@pytest.fixture
-def shown_home(show: Callable[..., Shown], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "notebooks0" / "home"
-
-
 @pytest.mark.slow
-def test_a_study_is_read_from_its_records_and_shows_what_is_committed(
-    show: Callable[..., Shown], shown_home: Path
-) -> None:
+def test_a_study_is_read_from_its_records_and_shows_what_is_committed(show: Callable[..., Shown], home: Path) -> None:
     found, kept = show("read_a_study"), committed("read_a_study")
-    assert not shown_home.exists(), "no tracker is opened, nothing is trained"
+    assert not home.exists(), "no tracker is opened, nothing is trained"
     assert found.texts == kept.texts
     assert not found.streams
     for new, old in zip(found.pictures, kept.pictures, strict=True):
@@ -132,9 +124,9 @@ def test_what_is_committed_of_a_study_asks_its_predictions() -> None:
 
 
 @pytest.mark.slow
-def test_runs_are_trained_where_there_are_none_and_compared(show: Callable[..., Shown], shown_home: Path) -> None:
+def test_runs_are_trained_where_there_are_none_and_compared(show: Callable[..., Shown], home: Path) -> None:
     found = show("compare_runs")
-    store = open_store(None, shown_home)
+    store = open_store(None, home)
     b, a = runs(store, status="FINISHED")
     assert (a.name, b.name) == ("tiny-dropout0.0", "tiny-dropout0.5")
     names, parameters, values, tests, differing = found.of("text/plain")[:4] + found.of("text/plain")[-1:]

@@ -177,9 +177,7 @@ def returns_plot(trials: Trials, found: Returns) -> Figure:
         axes: Axes = figure.subplots()
         curve = found.expected
         if curve is None:
-            axes.set_title(
-                f"best so far; trials of {' and '.join(found.samplers)} depend on each other: no expected value"
-            )
+            axes.set_title(f"best so far, not the expected best: {found.why_not}", fontsize=9)
         else:
             name = "of n combinations of the grid" if found.is_of_a_grid else "Dodge et al. 2019"
             axes.fill_between(
