@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.export.bundle import export_bundle, require_place
     from figleaf.export.facts import ModelFacts
     from figleaf.skin.storage import is_system
+    from figleaf.vgg.skin_map import SHARE_THRESHOLD, SKIN_THRESHOLD
     from figleaf.vgg.weights import load
 
     run = named_run(config.run, config.tracking)
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str]) -> int:
         git_commit=run.tags.get("figleaf.git_commit", ""),
         git_dirty=run.tags.get("figleaf.git_dirty") == "true",
         licence=config.licence,
+        skin_threshold=metadata.get(SKIN_THRESHOLD),
+        share_threshold=metadata.get(SHARE_THRESHOLD),
     )
     out = Path(config.out or Path("export") / re.sub(r"[^\w.-]+", "-", run.name)).expanduser().absolute()
     require_place(out, config.format)

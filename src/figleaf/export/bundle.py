@@ -21,6 +21,7 @@ from figleaf.export.parity import Parity, compare, read_pictures
 from figleaf.files import explained, sha256_file, write_text
 from figleaf.vgg.network import VGG
 from figleaf.vgg.scorer import TorchScorer
+from figleaf.vgg.skin_map import UNDECIDED
 from figleaf.vgg.weights import save
 
 TOLERANCE = 1e-3  # in logits: far above float32 rounding, far below what changes a decision
@@ -54,7 +55,8 @@ def export_bundle(
     from the network's by more than `tolerance`: then no file in `out` is touched.
     """
     require_place(out, formats)
-    reference = TorchScorer(net, facts.classes, facts.unsafe)
+    share_threshold = UNDECIDED if facts.share_threshold is None else facts.share_threshold
+    reference = TorchScorer(net, facts.classes, facts.unsafe, share_threshold=share_threshold)
     compared_on = read_pictures(pictures, net.input_size)
     record = facts.record(net)
     with explained(out):

@@ -30,6 +30,11 @@ METRICS = {
     "nll": "negative log-likelihood",
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
+    "pixel_f1": "F1 of pixels, at the masks' resolution",
+    "pixel_precision": "precision of pixels",
+    "pixel_recall": "recall of pixels",
+    "pixel_iou": "intersection over union of pixels",
+    "pixel_auroc": "AUROC of pixels",
 }
 COUNTS = {"n": "pictures", "n_groups": "groups", "n_errors": "unreadable files", "prevalence": "share of unsafe"}
 
@@ -70,7 +75,7 @@ def escape(text: str) -> str:
 
 def _head(net: VGG, facts: ModelFacts) -> list[str]:
     norm = " with batch norm" if net.batch_norm else ""
-    head = "fully connected" if net.head == "fc" else "global average pooling"
+    head = {"fc": "fully connected", "gap": "global average pooling", "dense": "dense (every pixel)"}[net.head]
     unsafe = ", ".join(map(escape, facts.unsafe)) or "none"
     return [
         f"# Model card: {escape(facts.name)}",
@@ -157,10 +162,22 @@ def _input(net: VGG, facts: ModelFacts, files: Iterable[str]) -> list[str]:
         "scores.",
         "",
         f"Out: logits (N, {len(facts.classes)}), in the order given above."
-        + (f" Their softmax gives the score: {score}." if score else ""),
+        + (f" Their softmax gives the score: {score}." if score else "")
+        + _pixels(facts),
         "",
         f"Files: {', '.join(f'`{name}`' for name in files)}; their hashes are in `SHA256SUMS`.",
     ]
+
+
+def _pixels(facts: ModelFacts) -> str:
+    """How a dense network comes to its answer; empty for the others."""
+    if facts.share_threshold is None or facts.skin_threshold is None:
+        return ""
+    return (
+        " They follow from the mean probability of skin over the pixels, held against "
+        f"{facts.share_threshold:.4g}. The ONNX file gives the map itself, too, `skin` (N, S, S); a pixel counts as "
+        f"skin from {facts.skin_threshold:.4g}."
+    )
 
 
 def _parity(parity: Mapping[str, Parity]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from figleaf import __version__
 from figleaf.data.decode import RESIZE_RULE
 from figleaf.vgg.network import VGG
+from figleaf.vgg.skin_map import SHARE_THRESHOLD, SKIN_THRESHOLD
 
 INPUT = "uint8 RGB 0-255, (N, 3, S, S)"
 
@@ -19,7 +20,9 @@ class ModelFacts:
     when its score is at least `threshold`, which `threshold_rule` says how to have been chosen; None: the network's own
     decision, the largest logit. `metrics` has the tracker's keys: `val/auroc`, `test/auroc_low`,
     `test/slice/<slice>/auroc`. `settings` is the run's configuration, nested or flat; it is published, so it holds no
-    address with a password. `licence` is what the weights may be used under, "" when nobody has said.
+    address with a password. `licence` is what the weights may be used under, "" when nobody has said. A network with a
+    dense head has a `skin_threshold`, the probability from which a pixel is skin, and a `share_threshold`, the share of
+    skin from which a picture is unsafe.
     """
 
     name: str
@@ -35,6 +38,8 @@ class ModelFacts:
     git_commit: str = ""
     git_dirty: bool = False
     licence: str = ""
+    skin_threshold: float | None = None
+    share_threshold: float | None = None
 
     @property
     def is_proxy(self) -> bool:
@@ -43,6 +48,7 @@ class ModelFacts:
 
     def record(self, net: VGG) -> dict[str, Any]:
         """What every exported file carries, in plain JSON values: enough to score pictures and to find the run."""
+        thresholds = {SKIN_THRESHOLD: self.skin_threshold, SHARE_THRESHOLD: self.share_threshold}
         return {
             "classes": list(self.classes),
             "unsafe": list(self.unsafe),
@@ -58,4 +64,5 @@ class ModelFacts:
             "git_commit": self.git_commit + ("-dirty" if self.git_dirty else ""),
             "figleaf_version": __version__,
             "licence": self.licence or "not stated",
+            **{key: value for key, value in thresholds.items() if value is not None},
         }

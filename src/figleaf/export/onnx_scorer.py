@@ -12,6 +12,7 @@ from figleaf.data.decode import RESIZE_RULE, decode, resize
 from figleaf.errors import FigleafError
 
 BATCH_SIZE = 64  # beyond it memory grows and speed does not
+OUTPUT = "logits"  # a dense network's file has another, the map of its pixels
 NEEDED = ("classes", "unsafe", "resize_rule")
 
 
@@ -56,7 +57,7 @@ class OnnxScorer:
         for start in range(0, len(rgb_u8), BATCH_SIZE):
             rows = slice(start, start + BATCH_SIZE)
             images = np.ascontiguousarray(rgb_u8[rows].transpose(0, 3, 1, 2))
-            (logits[rows],) = self._session.run(None, {self._input.name: images})
+            (logits[rows],) = self._session.run([OUTPUT], {self._input.name: images})
         return logits
 
     def score(self, picture: Path | bytes) -> float:

@@ -124,12 +124,14 @@ def _from_state_dict(
 ) -> Pretrained:
     """Layers from torchvision's names: their order says which is which."""
     groups: dict[tuple[str, int], dict[str, Tensor]] = {}
+    dense: dict[str, dict[str, Tensor]] = {}  # the dense head's layers, which have names
     for key, tensor in state.items():
         # `module.` is what DataParallel and DistributedDataParallel put before every name.
-        match = re.fullmatch(r"(?:module\.)?(features|classifier)\.(\d+)\.(\w+)", str(key))
+        match = re.fullmatch(r"(?:module\.)?(features|classifier)\.(\w+)\.(\w+)", str(key))
         if match:
-            section, index, name = match.groups()
-            groups.setdefault((section, int(index)), {})[name] = tensor
+            section, place, name = match.groups()
+            group = groups.setdefault((section, int(place)), {}) if place.isdigit() else dense.setdefault(place, {})
+            group[name] = tensor
     ordered = [groups[place] for place in sorted(groups) if "weight" in groups[place]]
     convolutions = [group for group in ordered if group["weight"].ndim == 4]
     norms = [group for group in ordered if group["weight"].ndim == 1]
@@ -139,7 +141,7 @@ def _from_state_dict(
         raise FigleafError(f"{source}: {len(norms)} batch norms for {len(names)} convolutions is no VGG")
     layers = {f"block{name.replace('_', '_conv')}": group for name, group in zip(names, convolutions, strict=True)}
     layers |= {f"block{name.replace('_', '_bn')}": group for name, group in zip(names, norms, strict=False)}
-    layers |= dict(zip(head_names(len(linear)), linear, strict=False))
+    layers |= dict(zip(head_names(len(linear)), linear, strict=False)) if linear else dense
     return Pretrained(layers, tuple(mean), tuple(std))
 
 

@@ -67,7 +67,7 @@ def initialise(net: VGG, source: str) -> Initialisation:
         raise FigleafError(f"weights={source}: these weights need batch_norm=true, and this network has none")
     layers = net.layers
     loaded: list[str] = []
-    head_fits = _head(layers) == _head(pretrained.layers)
+    head_fits = set(_head(layers)) == set(_head(pretrained.layers))
     for name, layer in layers.items():
         tensors = pretrained.layers.get(name)
         in_head = not name.startswith("block")
