@@ -21,8 +21,17 @@ class ImageSystem(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  #
     """A system that calls pictures safe (0) or unsafe (1)."""
 
     @abstractmethod
-    def fit(self, pictures: Pictures, labels: ArrayLike, masks: Sequence[Mask | None] | None = None) -> Self:
-        """Learn from pictures, their labels (N,) of 0 and 1, and their masks of skin, None where unknown."""
+    def fit(
+        self,
+        pictures: Pictures,
+        labels: ArrayLike,
+        masks: Sequence[Mask | None] | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Learn from pictures, their labels (N,) of 0 and 1, and their masks of skin, None where unknown.
+
+        A system that fits in steps holds out whole `groups` (N,), so that no step learns from what the next is told.
+        """
 
     @abstractmethod
     def predict_proba(self, pictures: Pictures) -> NDArray[np.float64]:
@@ -52,9 +61,15 @@ class MaskRule(ImageSystem):
 
     pixel_model: PixelModel
 
-    def fit(self, pictures: Pictures, labels: ArrayLike, masks: Sequence[Mask | None] | None = None) -> Self:
+    def fit(
+        self,
+        pictures: Pictures,
+        labels: ArrayLike,
+        masks: Sequence[Mask | None] | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Fit the pixel model."""
-        self.pixel_model_: PixelModel = clone(self.pixel_model).fit(pictures, masks)
+        self.pixel_model_: PixelModel = clone(self.pixel_model).fit(pictures, masks, groups)
         return self
 
     @abstractmethod

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -23,8 +23,13 @@ class PixelModel(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is u
 
     threshold: float
 
-    def fit(self, pictures: Pictures, masks: Sequence[Mask | None] | None = None) -> Self:
-        """Learn from pictures and their masks of skin, None where unknown. Published rules learn nothing."""
+    def fit(
+        self, pictures: Pictures, masks: Sequence[Mask | None] | None = None, groups: ArrayLike | None = None
+    ) -> Self:
+        """Learn from pictures and their masks of skin, None where unknown. Published rules learn nothing.
+
+        What fits in steps holds out whole `groups` (N,).
+        """
         self.fitted_ = True
         return self
 

@@ -49,10 +49,14 @@ class SkinFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.pixel_model = pixel_model
 
     def fit(
-        self, pictures: Pictures, labels: ArrayLike | None = None, masks: Sequence[Mask | None] | None = None
+        self,
+        pictures: Pictures,
+        labels: ArrayLike | None = None,
+        masks: Sequence[Mask | None] | None = None,
+        groups: ArrayLike | None = None,
     ) -> Self:
         """Fit the pixel model and note the colours that occur; labels are not looked at."""
-        self.pixel_model_: PixelModel = clone(self.pixel_model).fit(pictures, masks)
+        self.pixel_model_: PixelModel = clone(self.pixel_model).fit(pictures, masks, groups)
         self.seen_ = np.zeros(1 << (3 * _BITS), np.bool_)
         for picture in pictures:
             self.seen_[_color_bins(picture)] = True
@@ -94,12 +98,18 @@ class SkinFeaturesClassifier(ImageSystem):
         self.classifier = classifier
         self.random_state = random_state
 
-    def fit(self, pictures: Pictures, labels: ArrayLike, masks: Sequence[Mask | None] | None = None) -> Self:
+    def fit(
+        self,
+        pictures: Pictures,
+        labels: ArrayLike,
+        masks: Sequence[Mask | None] | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Fit features and classifier."""
         if self.classifier not in ("logistic", "boosting"):
             raise FigleafError(f"classifier={self.classifier}: expected logistic or boosting")
         labels = checked_labels(labels, len(pictures))
-        self.features_ = SkinFeatures(self.pixel_model).fit(pictures, labels, masks)
+        self.features_ = SkinFeatures(self.pixel_model).fit(pictures, labels, masks, groups)
         if self.classifier == "logistic":
             classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         else:

@@ -13,17 +13,23 @@ from sklearn.base import BaseEstimator
 from figleaf.errors import FigleafError
 from figleaf.skin.apapid import ApApidRules
 from figleaf.skin.area import FLECK_AREA, AreaRule
+from figleaf.skin.boosted_pixels import BoostedPixels
+from figleaf.skin.color_histogram import ColorHistogram, ColorHistogramClassifier
 from figleaf.skin.filter import FleckFilter
+from figleaf.skin.fitted_colors import BoostedColors, FittedColorPixels, FittedColors, HistogramColors, MixtureColors
 from figleaf.skin.image_system import ImageSystem
 from figleaf.skin.pixel_model import PixelModel, RulePixels
 from figleaf.skin.pixel_rules import ChaiNganRule, HsvRule, KovacRule, NormalisedRgbRule
 from figleaf.skin.published_mixture import JonesRehgMixture
 from figleaf.skin.skin_features import SkinFeatures, SkinFeaturesClassifier
+from figleaf.skin.skin_map_classifier import SkinMapClassifier, SkinMapFeatures
 
 # Every class that a file of a fitted system may name; see `figleaf.skin.storage`.
 PARTS: tuple[type[BaseEstimator], ...] = (
     *(ApApidRules, AreaRule, SkinFeatures, SkinFeaturesClassifier),
-    *(FleckFilter, RulePixels),
+    *(ColorHistogram, ColorHistogramClassifier, SkinMapClassifier, SkinMapFeatures),
+    *(BoostedPixels, FittedColorPixels, FleckFilter, RulePixels),
+    *(BoostedColors, HistogramColors, MixtureColors),
     *(ChaiNganRule, HsvRule, JonesRehgMixture, KovacRule, NormalisedRgbRule),
 )
 
@@ -89,9 +95,84 @@ def jones_rehg_features(*, random_state: int, rule: str = "jones_rehg", classifi
     return SkinFeaturesClassifier(pixels_called(rule), classifier, random_state)
 
 
+def histogram(
+    *,
+    random_state: int,
+    bins: int = 32,
+    smoothing: float = 4.0,
+    pixels_per_picture: int = 1000,
+    area: float = FLECK_AREA,
+) -> ImageSystem:
+    """Jones & Rehg's histograms of skin and other colours, fitted from masks, on 30 % of the area."""
+    return _area_of(HistogramColors(bins, smoothing), pixels_per_picture, random_state, area)
+
+
+def mixture(
+    *,
+    random_state: int,
+    components: int = 8,
+    covariance: str = "full",
+    pixels_per_picture: int = 300,
+    area: float = FLECK_AREA,
+) -> ImageSystem:
+    """A mixture of Gaussians for skin and one for other colours, fitted from masks, on 30 % of the area."""
+    colors = MixtureColors(components, covariance, random_state=random_state)
+    return _area_of(colors, pixels_per_picture, random_state, area)
+
+
+def boosted_colors(
+    *, random_state: int, trees: int = 100, leaves: int = 31, pixels_per_picture: int = 300, area: float = FLECK_AREA
+) -> ImageSystem:
+    """Gradient-boosted trees on a pixel's colour alone, fitted from masks, on 30 % of the area."""
+    colors = BoostedColors(trees, leaves, random_state=random_state)
+    return _area_of(colors, pixels_per_picture, random_state, area)
+
+
+def boosted_pixels(
+    *,
+    random_state: int,
+    rounds: int = 2,
+    trees: int = 120,
+    pixels_per_picture: int = 60,
+    area: float = FLECK_AREA,
+) -> ImageSystem:
+    """Gradient-boosted trees on a pixel's colour, texture, surroundings and first map, on 30 % of the area."""
+    return AreaRule(_boosted_pixels(rounds, trees, pixels_per_picture, random_state), area)
+
+
+def color_histogram(*, random_state: int, bins: int = 8, inverse_penalty: float = 10.0) -> ImageSystem:
+    """Logistic regression on a picture's colour histogram; knows nothing of skin."""
+    return ColorHistogramClassifier(bins, inverse_penalty)
+
+
+def maps(
+    *,
+    random_state: int,
+    rounds: int = 2,
+    trees: int = 120,
+    pixels_per_picture: int = 60,
+    bins: int = 8,
+    folds: int = 3,
+) -> ImageSystem:
+    """The maps of boosted_pixels in numbers, beside the colour histogram, and two classifiers stacked on them."""
+    pixels = _boosted_pixels(rounds, trees, pixels_per_picture, random_state)
+    return SkinMapClassifier(pixels, folds=folds, bins=bins, random_state=random_state)
+
+
+def _boosted_pixels(rounds: int, trees: int, pixels_per_picture: int, random_state: int) -> BoostedPixels:
+    return BoostedPixels(rounds, trees, pixels_per_picture=pixels_per_picture, random_state=random_state)
+
+
+def _area_of(colors: FittedColors, pixels_per_picture: int, random_state: int, area: float) -> AreaRule:
+    return AreaRule(FittedColorPixels(colors, pixels_per_picture, random_state=random_state), area)
+
+
 SYSTEMS: Mapping[str, Callable[..., ImageSystem]] = {
     system.__name__: system
-    for system in (fleck, kovac, ycbcr, hsv, normalised_rgb, jones_rehg, apapid, jones_rehg_features)
+    for system in (
+        *(fleck, kovac, ycbcr, hsv, normalised_rgb, jones_rehg, apapid, jones_rehg_features),
+        *(histogram, mixture, boosted_colors, boosted_pixels, color_histogram, maps),
+    )
 }
 PIXEL_RULES: Mapping[str, Callable[[], PixelModel]] = {
     "fleck": lambda: FleckFilter(mode="fast"),

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils.validation import has_fit_parameter
 
 from figleaf.config import SkinConfig, TrainConfig
 from figleaf.data.masks import read_mask
@@ -91,11 +90,9 @@ def _fit(system: ImageSystem, inputs: Inputs) -> float:
     if masks is not None:
         usable = masks.usable
         known = [masks.is_skin(np.array([row]))[0] if usable[row] else None for row in rows]
-    more: dict[str, Any] = {}
-    if has_fit_parameter(system, "groups"):  # it fits in steps, and must not learn from a group what it says of it
-        more["groups"] = manifest.table["group"].to_numpy()[rows]
+    labels, groups = manifest.is_unsafe[rows].astype(np.int64), manifest.table["group"].to_numpy()[rows]
     started = time.perf_counter()
-    system.fit(inputs.pictures.pixels[rows], manifest.is_unsafe[rows].astype(np.int64), known, **more)
+    system.fit(inputs.pictures.pixels[rows], labels, known, groups)
     return time.perf_counter() - started
 
 
