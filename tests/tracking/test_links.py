@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from figleaf.study import pages
 from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.links import (
     RunList,
@@ -80,7 +82,15 @@ def test_view_is_kept_under_the_key_of_its_link_and_written_only_when_it_changed
 _set_tag = MlflowClient.set_experiment_tag
 
 
-def test_columns_stand_in_the_order_of_the_view(store: Store) -> None:
+def test_view_that_names_as_many_runs_as_it_may_fits_into_a_tag() -> None:
+    named = [SimpleNamespace(run_id=f"{i:032x}") for i in range(pages._MOST_NAMED)]
+    metrics = tuple(f"test/slice/some/kind/metric_{i}" for i in range(12))
+    long = replace(VIEW, filter=only_these(named), metrics=metrics)  # type: ignore[arg-type]
+    assert 4000 < len(long.tag()[1]) < 5500
+    assert json.loads(json.loads(long.tag()[1])["state"])["searchFilter"] == long.filter
+
+
+def test_columns_stand_in_the_order_of_the_view() -> None:
     state = json.loads(json.loads(VIEW.tag()[1])["state"])
     chosen = ["params.`arm`", "params.`model.depth`", "metrics.`test/auroc`", "metrics.`val/auroc`"]
     assert state["selectedColumns"] == chosen

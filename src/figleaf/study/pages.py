@@ -32,7 +32,7 @@ from figleaf.tracking.store import Store, shown
 
 # A column of the comparison takes 200 pixels: with more, nobody sees two of them beside each other.
 MOST_COMPARED = 16
-_MOST_NAMED = 100  # by a filter, which the view holds twice
+_MOST_NAMED = 64  # by a filter; a view has to fit into a tag
 # What a run's parameters say of its place, and what the study sets itself.
 _NOT_A_SETTING = ("study", "arm", "seed", "name", "parent_run_id", "resume")
 

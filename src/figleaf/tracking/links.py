@@ -17,8 +17,9 @@ from figleaf.tracking.find import FoundRun
 from figleaf.tracking.store import Store
 
 DESCRIPTION_TAG = "mlflow.note.content"  # shown as Markdown on a run's page
-LONGEST_DESCRIPTION = 5000  # MLflow cuts longer values of a tag in silence, since 3.12 at 8,000 characters
+LONGEST_DESCRIPTION = 8000  # MLflow cuts longer values of a run's tag in silence
 _VIEW_TAG = "mlflow.sharedViewState."
+_LONGEST_FOR_OLDER = 5000  # MLflow 3.14 refuses longer values of an experiment's tag, 3.17 those beyond 20,000
 # Opens the pages for training: by default those for language models stand there.
 _TRAINING = "workflowType=machine_learning"
 _FIRST_COLUMNS = ("attributes.`Run Name`", "runDateAndNestInfo", "duration")  # those of every list
@@ -80,8 +81,9 @@ class RunList:
             **_EVERY_VIEW,
         }
         # The pages of MLflow 3.17 read `state`, those of 3.14 what stands beside it.
-        view = {"name": self.name, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state), **state}
-        return _VIEW_TAG + self.key, json.dumps(view)
+        view = {"name": self.name, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
+        for_both = json.dumps({**view, **state})
+        return _VIEW_TAG + self.key, for_both if len(for_both) <= _LONGEST_FOR_OLDER else json.dumps(view)
 
 
 def finished_of_study(name: str) -> str:
