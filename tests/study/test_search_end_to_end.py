@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from figleaf.cli import main
-from figleaf.config import compose, fingerprint, home, to_dict
+from figleaf.config import TrainConfig, fingerprint, home, to_dict
 from figleaf.study.search.space import Space
 from figleaf.study.search.storage import open_storage
 from figleaf.study.search.trials import Trials
@@ -24,7 +24,7 @@ from figleaf.study.spec import find_study
 from figleaf.study.state import data_hashes
 from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.store import open_store
-from figleaf.train.launch import start_trial
+from figleaf.train.launch import Trial, start_trial
 
 pytestmark = pytest.mark.slow
 
@@ -228,12 +228,21 @@ class DrawnByEachRank(dict[str, Any]):
 
 
 @pytest.mark.ddp
-def test_ranks_that_drew_their_own_settings_train_nothing(home: Path) -> None:
-    values = to_dict(compose("train", [*BASE.split(", "), "trainer.epochs=1", "trainer=ddp_cpu"]))
-    trial = start_trial({**values, "optimizer": DrawnByEachRank(values["optimizer"])}, log=home / "log.txt")
-    assert trial.wait(240) not in (0, None)
-    assert "the ranks have different configurations" in (home / "log.txt").read_text()
-    assert trial.result is None
+def test_a_search_trains_nothing_when_a_rank_has_other_settings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIGLEAF_HOME", str(place / "another_home"))
+
+    def start(config: TrainConfig, **options: Any) -> Trial:
+        values = to_dict(config)
+        return start_trial({**values, "optimizer": DrawnByEachRank(values["optimizer"])}, **options)
+
+    monkeypatch.setattr("figleaf.study.search.commands.start_trial", start)
+    declare("apart", rates=[0.05], epochs=1, base=f"{BASE}, trainer=ddp_cpu")
+    assert main(["search", "apart"]) == 1, "nothing to recommend"
+    (row,) = table("apart")
+    assert (row["state"], row["value"]) == ("fail", "")
+    (log,) = (home() / "searches" / "apart").glob("*/logs/trial0.log")
+    assert "the ranks have different configurations" in log.read_text()
+    assert tracked("apart") == [], "before anything was trained"
 
 
 def test_what_the_tracker_and_the_storage_say_agrees() -> None:
