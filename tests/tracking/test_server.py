@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,10 +18,11 @@ import psutil
 import pytest
 import yaml
 from team_server import TeamServer
-from watching import exit_code, history, in_child, status
+from watching import exit_code, history, in_child
 
 from figleaf.cli import main
 from figleaf.errors import FigleafError
+from figleaf.study.records import load_records
 from figleaf.tracking import postgres
 from figleaf.tracking.find import find_run, runs
 from figleaf.tracking.run import TrackedRun
@@ -203,6 +205,35 @@ class TestServer:
         server.start()
 
 
+def journal(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a run's journal."""
+    file = folder / "journal.jsonl"
+    return [json.loads(line) for line in file.read_text().split("\n")[:-1]] if file.exists() else []
+
+
+def assert_metrics_arrived(store: Store, folder: Path) -> dict[str, list[tuple[int, int, float]]]:
+    """The run is finished, every row of its journal is in the tracker, once, with its time, and nothing else is."""
+    run = find_run(store, json.loads((folder / "run.json").read_text())["run_id"])
+    written: dict[str, list[tuple[int, int, float]]] = {}
+    for line in journal(folder):
+        for key, value in line["metrics"].items():
+            written.setdefault(key, []).append((line["step"], line["time_ms"], float(value)))
+    assert run.metrics == {key: max(rows)[2] for key, rows in written.items()}, "the last value of each"
+    for key, rows in written.items():
+        found = [(m.step, m.timestamp, m.value) for m in store.client.get_metric_history(run.run_id, key)]
+        assert sorted(found) == sorted(rows), key
+        assert len({step for step, *_ in found}) == len(found), f"{key}: a step twice"
+    assert run.status == "FINISHED"
+    return written
+
+
+def assert_files_arrived(store: Store, folder: Path) -> None:
+    run = find_run(store, json.loads((folder / "run.json").read_text())["run_id"])
+    for name in ("predictions.parquet", "model/best.safetensors", "config.yaml", "figures/learning_curves.png"):
+        local = folder / {"model/best.safetensors": "checkpoints/best.safetensors"}.get(name, name)
+        assert run.artifact(name).read_bytes() == local.read_bytes(), name
+
+
 class Training:
     """`figleaf train` as a process, in a home of its own, tracked by a server."""
 
@@ -227,10 +258,7 @@ class Training:
 
     def lines(self) -> list[dict[str, Any]]:
         """The journal."""
-        if self.folder is None or not (self.folder / "journal.jsonl").exists():
-            return []
-        *whole, _ = (self.folder / "journal.jsonl").read_text().split("\n")
-        return [json.loads(line) for line in whole]
+        return [] if self.folder is None else journal(self.folder)
 
     def goes_on_for(self, steps: int) -> float:
         """Wait until the journal has grown by `steps` rows; the longest pause between two of them, in seconds."""
@@ -259,21 +287,9 @@ class Training:
         """Every row of the journal is in the tracker, once, with its time; status and files, too."""
         assert self.folder is not None
         store = self.server.store()
-        run_id = json.loads((self.folder / "run.json").read_text())["run_id"]
-        written: dict[str, list[tuple[int, int, float]]] = {}
-        for line in self.lines():
-            for key, value in line["metrics"].items():
-                written.setdefault(key, []).append((line["step"], line["time_ms"], float(value)))
-        for key, rows in written.items():
-            found = [(m.step, m.timestamp, m.value) for m in store.client.get_metric_history(run_id, key)]
-            assert sorted(found) == sorted(rows), key
-            assert len({step for step, *_ in found}) == len(found), f"{key}: a step twice"
+        written = assert_metrics_arrived(store, self.folder)
         assert len(written["train/loss"]) > 200
-        assert status(store, run_id) == "FINISHED"
-        run = find_run(store, run_id)
-        for name in ("predictions.parquet", "model/best.safetensors", "config.yaml", "figures/learning_curves.png"):
-            local = self.folder / {"model/best.safetensors": "checkpoints/best.safetensors"}.get(name, name)
-            assert run.artifact(name).read_bytes() == local.read_bytes(), name
+        assert_files_arrived(store, self.folder)
 
 
 class TestTrainingGoesOnWithoutTheServer:
@@ -383,3 +399,75 @@ class TestEightRunsInParallel:
         server.start()
         assert [exit_code(child) for child in children] == [0] * WRITERS
         assert_eight_whole_runs(store)
+
+
+class TestStudyWithEightTrialsAtOnce:
+    """As above, but trained: no lock error, no lost metric, and each trial is recorded."""
+
+    STUDY = f"""
+    question: Does the tracker take eight trials at a time?
+    base: [{", ".join(TRAIN[:2])}, optimizer.batch_size=64, {", ".join(TRAIN[3:-1])}, tracking.delivery_seconds=300]
+    seeds: {list(range(1, WRITERS + 1))}
+    arms: {{plain: []}}
+    """
+    EPOCHS = 6
+
+    def run(self, place: Path, *overrides: str) -> "subprocess.Popen[str]":
+        """Start the study."""
+        folder = place / "experiments" / "eight"
+        folder.mkdir(parents=True)
+        (folder / "study.yaml").write_text(textwrap.dedent(self.STUDY))
+        command = [sys.executable, "-m", "figleaf.cli", "study", "run", "eight", "--jobs", str(WRITERS)]
+        return subprocess.Popen(
+            [*command, f"trainer.epochs={self.EPOCHS}", *overrides],
+            cwd=place,
+            env={**os.environ, "FIGLEAF_HOME": str(place / "home")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def assert_whole(self, driver: "subprocess.Popen[str]", store: Store, place: Path) -> None:
+        """It ended well and nobody complained; all that was written is in the tracker and in the records."""
+        said = driver.communicate(timeout=1200)[1]
+        assert driver.returncode == 0, said
+        found = runs(store, study="eight")
+        assert sorted(run.name for run in found) == [f"plain-s{seed}" for seed in range(1, WRITERS + 1)]
+        folders = [run.folder for run in found]
+        for folder in folders:
+            assert folder is not None
+            written = assert_metrics_arrived(store, folder)
+            assert [value for *_, value in written["epoch/index"]] == list(range(self.EPOCHS))
+            result = json.loads((folder / "result.json").read_text())["metrics"]
+            assert result.items() <= {key: rows[-1][2] for key, rows in written.items()}.items()
+            assert_files_arrived(store, folder)
+        assert assert_metrics_arrived(store, place / "home" / "studies" / "eight"), "the study's own run"
+        records = load_records(place / "experiments" / "eight" / "results")
+        assert {record.run_id for record in records.values()} == {run.run_id for run in found}
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(1500)
+    def test_on_sqlite(self, tmp_path: Path) -> None:
+        self.assert_whole(self.run(tmp_path), open_store(None, tmp_path / "home"), tmp_path)
+        for log in (tmp_path / "home" / "studies" / "eight" / "logs").iterdir():
+            for complaint in ("locked", "the tracker takes nothing", "Traceback"):
+                assert complaint not in log.read_text(), log.read_text()
+
+    @pytest.mark.server
+    @pytest.mark.slow
+    @pytest.mark.timeout(1500)
+    def test_on_postgresql_with_the_server_killed_in_between(self, server: TeamServer, tmp_path: Path) -> None:
+        driver = self.run(tmp_path, f"tracking.uri={server.url}")
+        at_work = partial((tmp_path / "home" / "runs").glob, "*/run.json")
+        until(
+            lambda: driver.poll() is not None or len([f for f in at_work() if len(journal(f.parent)) > 20]) == WRITERS,
+            timeout_s=900,
+        )
+        assert driver.poll() is None, driver.communicate()[1]
+        assert not list((tmp_path / "home" / "runs").glob("*/result.json")), "a trial ended too soon"
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        time.sleep(3)
+        server.start()
+        self.assert_whole(driver, server.store(), tmp_path)
