@@ -24,6 +24,7 @@ examples:
   figleaf data index my_images --out my_images/manifest.csv  a manifest of your own images
   figleaf train data=manifest data.manifest=my_images/manifest.csv
   figleaf evaluate run=latest data=manifest data.manifest=my_images/manifest.csv
+  figleaf similar photo.jpg --in my_index                    pictures like it; --build my_index data=... makes the index
   figleaf export run=best:demo format=[safetensors,onnx]
   figleaf ui                                                 compare runs in the MLflow pages
 
@@ -53,6 +54,7 @@ COMMANDS = {
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
     "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
     "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
+    "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
     "server": Command("server", "a tracker for a team: MLflow with PostgreSQL behind it"),
     "ui": Command("ui", "the MLflow pages of the project's store"),

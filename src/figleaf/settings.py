@@ -262,12 +262,31 @@ class LaunchConfig:
     launcher: LauncherConfig
 
 
+@dataclass(frozen=True)
+class SimilarConfig:
+    """Pictures to index or to search with, and what they are abstracted to."""
+
+    data: DataConfig
+    tracking: TrackingConfig
+    features: str = field(default="regions", metadata=_one_of("regions", "vgg", "histogram", "thumbnail", "dct"))
+    split: str = "all"
+    run: str | None = None  # vgg: the network of a run
+    weights: str | None = None  # vgg: or of a file
+    size: int | None = field(default=None, metadata=_at_least(1))  # default: what suits the features
+    distance: str = field(default="quadratic", metadata=_one_of("quadratic", "hellinger"))  # histogram
+    words: int = field(default=64, metadata=_at_least(2))  # regions
+    codebook: str = field(default="kmeans", metadata=_one_of("kmeans", "gmm"))  # regions
+    seed: int = field(default=0, metadata=_seed())  # regions
+    intervals: int = field(default=1000, metadata=_at_least(0))  # resamples of an evaluation
+
+
 ROOTS: Mapping[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "check": CheckConfig,
     "launch": LaunchConfig,
+    "similar": SimilarConfig,
 }
 
 
