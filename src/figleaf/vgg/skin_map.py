@@ -17,7 +17,7 @@ CLASSES = 2  # of pixels: something else, skin
 # picture is unsafe. Both are chosen on val when the training is finished.
 SKIN_THRESHOLD, SHARE_THRESHOLD = "skin_threshold", "share_threshold"
 UNDECIDED = 0.5  # before they are chosen
-_LEAST = 1e-6  # a share of skin is cut to [_LEAST, 1 - _LEAST] before its logit is taken
+_LEAST = 1e-6  # the least share of skin, and of anything else, when the logit of a share is taken
 
 
 class SkinShare(nn.Module):
@@ -34,11 +34,12 @@ class SkinShare(nn.Module):
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
-        skin = self.net(rgb).softmax(1)[:, 1]
-        share = skin.mean((1, 2)).clamp(_LEAST, 1 - _LEAST)
-        unsafe = share.log() - torch.log1p(-share) - self.needed
+        probability = self.net(rgb).softmax(1)
+        # Both shares, rather than 1 - q: near 1 that would keep few digits, and runtimes would differ in the logits.
+        other, skin = probability.mean((2, 3)).clamp(min=_LEAST).log().unbind(1)
+        unsafe = skin - other - self.needed
         safe = torch.zeros_like(unsafe)
-        return torch.stack([safe, unsafe] if self.unsafe else [unsafe, safe], 1), skin
+        return torch.stack([safe, unsafe] if self.unsafe else [unsafe, safe], 1), probability[:, 1]
 
 
 def log_odds(probability: float) -> float:
