@@ -108,7 +108,7 @@ def _ask(index: ImageIndex, manifest: Manifest, pictures: DecodedImages) -> dict
 def _searched(index: ImageIndex, codes: NDArray[np.float32], encoding: float) -> dict[str, Any]:
     """How the two ways of search agree, and what they take."""
     both: dict[str, list[NDArray[np.int64]]] = {}
-    seconds = {}
+    seconds: dict[str, float] = {}
     searches: tuple[Search, ...] = ("exact", "approximate")
     index.nearest(codes[0], RECALL_AT, "approximate")  # reads the graph
     for search in searches:

@@ -75,7 +75,8 @@ def median(plane: FloatPlane, radius_px: float, mode: Mode, *, low: float) -> Fl
     if mode is Mode.FAST:
         found = _median_of_squares(levels.astype(np.uint8), radius_px)
     else:
-        found = rank.median(levels.astype(np.uint16), window(radius_px, *plane.shape))
+        disc = window(radius_px, *plane.shape)
+        found = rank.median(levels.astype(np.uint16), disc)  # type: ignore[no-untyped-call]
     return low + mode.step * found.astype(np.float64)
 
 
