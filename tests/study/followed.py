@@ -26,7 +26,7 @@ data_note: scikit-learn's digits
 base: [data=digits, model=debug, optimizer.batch_size=256, trainer.intervals=0, trainer.threads=1, {more}]
 seeds: [0]
 """
-EPOCHS = 80  # long enough to be disturbed while it runs, on a fast machine too
+EPOCHS = 40  # long enough to be disturbed while it runs, on a fast machine too
 LONG = HEAD.format(more=f"trainer.epochs={EPOCHS}, trainer.checkpoint_seconds=0")
 DRIVER = """
 import sys

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import fake_slurm
@@ -59,8 +58,10 @@ def test_a_trial_of_two_ranks_is_cancelled_goes_on_is_requeued_and_ends_in_one_r
 
     def preempt() -> None:
         wait_for(lambda: the_order("two").job_id == "2" and the_news("two").run_folder)
-        time.sleep(2)  # into the training
-        subprocess.run(["scancel", "2", "--signal", "USR2"], check=True)
+        journal = Path(the_news("two").run_folder) / "journal.jsonl"
+        before = journal.stat().st_size
+        wait_for(lambda: journal.stat().st_size != before)  # it trains
+        subprocess.run(["scancel", "2", "--signal", "USR2"], check=True)  # as SLURM does when its time is up
 
     cluster = threading.Thread(target=preempt)
     cluster.start()

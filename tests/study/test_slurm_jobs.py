@@ -248,6 +248,13 @@ def test_what_is_started_undisturbed_does_not_hear_ctrl_c() -> None:
     child.wait()
 
 
+def test_an_order_that_is_being_written_is_not_one_yet(queue: FakeQueue, trial: Trial) -> None:
+    launcher().start(trial, trial.config)
+    ledger = Ledger.of("made")
+    (ledger.folder / ".vgg11-drop0-0-abc.json").write_text("{")
+    assert list(ledger.orders()) == [key_of(trial.name, trial.config)]
+
+
 @pytest.mark.parametrize("asked", [Ledger.orders, lambda ledger: ledger.order("a-0-1")])
 def test_a_broken_order_is_named(asked: Callable[[Ledger], object], tmp_path: Path) -> None:
     (tmp_path / "a-0-1.json").write_text('{"token": 1}')

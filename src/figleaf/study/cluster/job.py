@@ -69,7 +69,7 @@ class TrialJob:
             was_requeued = self._news is not None and self._news.stage is Stage.REQUEUED
             if ending.code == _TERMINATED_CODE and not was_requeued:
                 self._tell(stage=Stage.STOPPED)
-            raise
+            _leave_at_once(ending.code)
         self._tell(stage=Stage.FINISHED)
 
     def checkpoint(self) -> DelayedSubmission:
@@ -141,6 +141,13 @@ def _too_often(order: Order) -> str:
         f"its job was requeued {order.max_requeues} times: raise launcher.timeout_min={order.timeout_min:g} or "
         f"launcher.max_requeues={order.max_requeues}; the same command goes on where it stopped"
     )
+
+
+def _leave_at_once(code: object) -> None:
+    """End the process. To take torch and the rest apart in order may last until SLURM kills, 30 s after SIGTERM."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF if isinstance(code, int) else 1)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -112,7 +112,8 @@ class Ledger:
 
     def orders(self) -> Mapping[str, Order]:
         """The last order of every trial that had one, by key."""
-        keys = sorted(file.name.removesuffix(".json") for file in self.folder.glob("*.json"))
+        files = [file.name for file in self.folder.glob("*.json") if not file.name.startswith(".")]  # half written
+        keys = sorted(name.removesuffix(".json") for name in files)
         return {key: order for key in keys if (order := self.order(key)) is not None}
 
     def _news_file(self, token: str) -> Path:
