@@ -1,5 +1,6 @@
 """A network with a dense head learns masks through the same training as any other."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score
 
+from figleaf.cli import main
 from figleaf.config import TrainConfig, compose, home
 from figleaf.data.decode import decode, resize
 from figleaf.data.manifest import load_manifest
@@ -18,6 +20,7 @@ from figleaf.data.masks import read_mask
 from figleaf.data.sampler import BatchPlan
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import Predictions
+from figleaf.study.state import data_hashes
 from figleaf.train.build import make_module, make_objective
 from figleaf.train.inputs import Inputs, load_inputs
 from figleaf.train.module import Classifier
@@ -193,6 +196,25 @@ def test_a_changed_mask_makes_another_run_where_masks_are_read(file: Path) -> No
     after = [inputs_of(file, masks=masks).data_hash for masks in (False, True)]
     assert before[0] == after[0]
     assert before[1] not in (after[1], before[0])
+    assert data_hashes()(config_of(file)) == after[1], "a study asks for the same run"
+    assert data_hashes()(config_of(file, "model.head=gap")) == after[0]
+
+
+@pytest.mark.slow
+def test_a_dense_run_is_evaluated_and_exported_like_any_other(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = train(config_of(file, "trainer.epochs=1"))
+    data = ["data=manifest", f"data.manifest={file}", "data.calib_fraction=0", "intervals=0"]
+    assert main(["export", "run=latest", f"out={tmp_path / 'out'}"]) == 0
+    capsys.readouterr()
+    for run in ("latest", tmp_path / "out" / "model.onnx", tmp_path / "out" / "model.safetensors"):
+        assert main(["evaluate", f"run={run}", *data]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["auroc"] == pytest.approx(result.metrics["test/auroc"], abs=1e-6), run
+        assert found["accuracy"] == pytest.approx(result.metrics["test/accuracy"], abs=1e-6), run
+    assert main(["evaluate", "run=latest", *data, "method=dense", "scales=[64]"]) == 2
+    assert "method=dense: this network was trained with model.head=dense" in capsys.readouterr().err
 
 
 @pytest.mark.slow
