@@ -15,13 +15,13 @@ from figleaf.skin.skin_map_classifier import SkinMapClassifier, SkinMapFeatures
 
 COLORS = FittedColorPixels(HistogramColors(), pixels_per_picture=500)
 BOOSTED = BoostedPixels(rounds=1, trees=12, leaves=8, folds=2)
-SMALL = SkinMapClassifier(BOOSTED, folds=2, bins=4, trees=10)
+SMALL = SkinMapClassifier(BOOSTED, folds=2, trees=20)
 
 
 @pytest.fixture(scope="module")
 def area() -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
     """Scenes labelled by the area of their skin: the lower and the upper third, as the skin-area proxy is."""
-    pictures, masks, _ = drawn(90, 64)
+    pictures, masks, _ = drawn(180, 64)
     share = np.array([mask.mean() for mask in masks])
     low, high = np.quantile(share, [1 / 3, 2 / 3])
     chosen = np.flatnonzero((share <= low) | (share >= high))
@@ -31,14 +31,14 @@ def area() -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
 @pytest.fixture(scope="module")
 def fitted(area: tuple) -> SkinMapClassifier:
     pictures, masks, labels = area
-    return clone(SMALL).fit(pictures[:40], labels[:40], masks[:40])
+    return clone(SMALL).fit(pictures[:80], labels[:80], masks[:80])
 
 
 def test_it_ranks_pictures_by_their_skin(fitted: SkinMapClassifier, area: tuple) -> None:
     pictures, _, labels = area
-    unsafe = fitted.predict_proba(pictures[40:])[:, 1]
-    assert roc_auc_score(labels[40:], unsafe) > 0.75  # .88; colours alone .57
-    np.testing.assert_array_equal(fitted.predict(pictures[40:]), unsafe >= 0.5)
+    unsafe = fitted.predict_proba(pictures[80:])[:, 1]
+    assert roc_auc_score(labels[80:], unsafe) > 0.8
+    np.testing.assert_array_equal(fitted.predict(pictures[80:]), unsafe >= 0.5)
 
 
 @pytest.mark.parametrize("name", odd())
@@ -58,9 +58,8 @@ def test_no_picture_gives_no_row(fitted: SkinMapClassifier) -> None:
 
 def test_the_same_seed_gives_the_same_scores(fitted: SkinMapClassifier, area: tuple) -> None:
     pictures, masks, labels = area
-    again = clone(SMALL).fit(np.stack(pictures[:40]), labels[:40], masks[:40])
-    # BLAS adds up in an order that hangs on where arrays lie in memory
-    np.testing.assert_allclose(fitted.predict_proba(pictures[40:]), again.predict_proba(pictures[40:]), rtol=1e-8)
+    again = clone(SMALL).fit(np.stack(pictures[:80]), labels[:80], masks[:80])
+    np.testing.assert_array_equal(fitted.predict_proba(pictures[80:]), again.predict_proba(pictures[80:]))
 
 
 def test_features_of_training_pictures_come_from_models_that_have_not_seen_them() -> None:
@@ -126,11 +125,11 @@ def test_a_histogram_counts_shares_of_colors() -> None:
 
 def test_what_cannot_be_fitted_is_refused(area: tuple) -> None:
     pictures, masks, labels = area
-    with pytest.raises(FigleafError, match="0 of 40 pictures have a mask"):
-        clone(SMALL).fit(pictures[:40], labels[:40])
+    with pytest.raises(FigleafError, match="0 of 80 pictures have a mask"):
+        clone(SMALL).fit(pictures[:80], labels[:80])
     with pytest.raises(FigleafError, match="0 or 1"):
-        clone(SMALL).fit(pictures[:40], labels[:40] + 1, masks[:40])
-    with pytest.raises(FigleafError, match="folds=2"):
-        clone(SMALL).fit(pictures[:40], labels[:40], masks[:40], groups=labels[:40])
+        clone(SMALL).fit(pictures[:80], labels[:80] + 1, masks[:80])
+    with pytest.raises(FigleafError, match="folds=1"):
+        SkinMapClassifier(COLORS, folds=1).fit(pictures[:80], labels[:80], masks[:80])
     with pytest.raises(FigleafError, match="bins=65"):
         ColorHistogram(65).fit(pictures)
