@@ -26,7 +26,7 @@ examples:
   figleaf evaluate run=latest data=manifest data.manifest=my_images/manifest.csv
   figleaf similar photo.jpg --in my_index                    pictures like it; --build my_index data=... makes the index
   figleaf export run=best:demo format=[safetensors,onnx]
-  figleaf ui                                                 compare runs in the MLflow pages
+  figleaf ui demo                                            a study's runs in the MLflow pages, and side by side
 
 RUN is a run id, a unique start of one, a run name, <study>/<arm>-<seed> as `figleaf study status` calls a trial,
 latest, or best:<study>[:<arm>].
@@ -57,7 +57,7 @@ COMMANDS = {
     "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
     "server": Command("server", "a tracker for a team: MLflow with PostgreSQL behind it"),
-    "ui": Command("ui", "the MLflow pages of the project's store"),
+    "ui": Command("ui", "the MLflow pages of the project's store, with links to a study's runs"),
     "check-gpu": Command("check_gpu", "what works on this machine's CUDA devices, as one JSON report"),
 }
 

@@ -66,7 +66,11 @@ def main(arguments: Sequence[str]) -> int:
         return _search(known, options)
     if wrong := [text for text in options.overrides if text.startswith("-") or "=" not in text]:
         known.error(f"unrecognized arguments: {printable(' '.join(wrong))}; IMAGE goes with --in INDEX")
-    config: SimilarConfig = compose("similar", options.overrides)
+    # Nothing is calibrated here, so that nothing is cut from train for it unless asked for.
+    cut = (
+        [] if any(text.startswith("data.calib_fraction=") for text in options.overrides) else ["data.calib_fraction=0"]
+    )
+    config: SimilarConfig = compose("similar", [*options.overrides, *cut])
     if options.print_config:
         print_json(to_dict(config))
         return 0

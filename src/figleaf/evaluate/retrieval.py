@@ -62,7 +62,8 @@ def measure(
             "recall_of_approximate": found["recall"],
             "ms_per_query": found["ms"],
         }
-        report["indexes"][name] = own | {c: _by_slice(found[c].named, resamples, slices) for c in CRITERIA}
+        own.update({criterion: _by_slice(found[criterion].named, resamples, slices) for criterion in CRITERIA})
+        report["indexes"][name] = own
     for name in names[1:]:
         if not np.array_equal(asked[name]["rows"], first["rows"]):
             raise FigleafError(f"{name}: other queries than {names[0]}'s can be read at its size")

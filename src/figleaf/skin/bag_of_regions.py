@@ -102,7 +102,8 @@ class BagOfRegions(Code):
         words = min(self.words, len(np.unique(scaled, axis=0)))
         if self.codebook == "gmm":
             mixture = GaussianMixture(words, covariance_type="diag", reg_covar=1e-4, random_state=self.random_state)
-            mixture.fit(scaled)
+            # It takes two points at least; a collection may be one picture of one colour.
+            mixture.fit(scaled if len(scaled) > 1 else scaled.repeat(2, axis=0))
             self.centres_, self.variances_ = mixture.means_, mixture.covariances_
             self.log_priors_ = np.log(np.maximum(mixture.weights_, 1e-12))
         else:

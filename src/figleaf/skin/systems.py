@@ -146,17 +146,11 @@ def color_histogram(*, random_state: int, bins: int = 8, inverse_penalty: float 
 
 
 def maps(
-    *,
-    random_state: int,
-    rounds: int = 2,
-    trees: int = 120,
-    pixels_per_picture: int = 60,
-    bins: int = 8,
-    folds: int = 3,
+    *, random_state: int, rounds: int = 2, trees: int = 120, pixels_per_picture: int = 60, folds: int = 3
 ) -> ImageSystem:
-    """The maps of boosted_pixels in numbers, beside the colour histogram, and two classifiers stacked on them."""
+    """The maps of boosted_pixels described in numbers, and boosted trees on these."""
     pixels = _boosted_pixels(rounds, trees, pixels_per_picture, random_state)
-    return SkinMapClassifier(pixels, folds=folds, bins=bins, random_state=random_state)
+    return SkinMapClassifier(pixels, folds=folds, random_state=random_state)
 
 
 def _boosted_pixels(rounds: int, trees: int, pixels_per_picture: int, random_state: int) -> BoostedPixels:
