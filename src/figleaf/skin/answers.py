@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from figleaf.data.decode import RgbU8
 from figleaf.errors import printable
-from figleaf.skin.superpixels import RgbU8
 
 _TILE, _CAPTION, _GAP, _COLUMNS = 160, 44, 10, 5
 # What is left of a picture when it is blurred: the colours of 8 x 8 cells, run into each other.

@@ -11,10 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from figleaf.errors import FigleafError
 from figleaf.progress import track
-from figleaf.skin.codes import Code, Pictures, _names
+from figleaf.skin.codes import Code, Floats, Pictures, numbered
 from figleaf.skin.region_features import BLOCKS, describe
 from figleaf.skin.regions import segment
-from figleaf.skin.superpixels import Floats
 
 
 class BagOfRegions(Code):
@@ -148,7 +147,7 @@ class BagOfRegions(Code):
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """One name for each number of a code."""
         check_is_fitted(self)
-        return _names("word", len(self.centres_))
+        return numbered("word", len(self.centres_))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "rarity_")

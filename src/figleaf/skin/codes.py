@@ -14,10 +14,10 @@ from scipy.fft import dctn
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from figleaf.data.decode import resize
+from figleaf.data.decode import RgbU8, resize
 from figleaf.errors import FigleafError
-from figleaf.skin.superpixels import Floats, RgbU8
 
+Floats = NDArray[np.float64]
 Pictures = NDArray[np.uint8] | Sequence[RgbU8]
 State = dict[str, NDArray[Any]]
 
@@ -79,7 +79,7 @@ class ColorHistogram(Code):
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """One name for each number of a code."""
-        return _names("color", self.bins**3)
+        return numbered("color", self.bins**3)
 
 
 def similarity(bins: int) -> Floats:
@@ -127,7 +127,7 @@ class Thumbnail(Code):
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """One name for each number of a code."""
         check_is_fitted(self)
-        return _names("axis", self.axes_.shape[1])
+        return numbered("axis", self.axes_.shape[1])
 
     def _pixels(self, pictures: Pictures) -> Floats:
         return np.stack([resize(picture, self.side).ravel() for picture in pictures]) / 255.0
@@ -161,10 +161,11 @@ class DctCode(Code):
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """One name for each number of a code."""
-        return _names("wave", self.luma**2 + 2 * self.chroma**2)
+        return numbered("wave", self.luma**2 + 2 * self.chroma**2)
 
 
-def _names(kind: str, count: int) -> NDArray[np.object_]:
+def numbered(kind: str, count: int) -> NDArray[np.object_]:
+    """The names `kind`_0 to `kind`_(count - 1)."""
     return np.array([f"{kind}_{number}" for number in range(count)], dtype=object)
 
 

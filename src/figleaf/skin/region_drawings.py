@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from figleaf.data.decode import RgbU8
 from figleaf.skin.regions import Outline, Segmentation, outlines
-from figleaf.skin.superpixels import Labels, RgbU8, pooled
+from figleaf.skin.superpixels import Labels, pooled
 
 PALETTE = np.array(
     [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [240, 228, 66]],

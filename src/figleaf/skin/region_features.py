@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.skin.superpixels import Floats, Labels, RgbU8, appearance, pooled
+from figleaf.data.decode import RgbU8
+from figleaf.skin.superpixels import Floats, Labels, appearance, pooled
 
 _BINS = 6
 # Edges of the histograms of L, a and b; nearly all colours of photographs lie within, the others in the end bins.

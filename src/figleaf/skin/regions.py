@@ -11,13 +11,13 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_array, csr_array
 from skimage.measure import label as connected_components
 
+from figleaf.data.decode import RgbU8
 from figleaf.skin.ncut import normalized_cut
 from figleaf.skin.superpixels import (
     COUNT,
     Adjacency,
     Labels,
     Patches,
-    RgbU8,
     adjacency,
     appearance,
     pooled,

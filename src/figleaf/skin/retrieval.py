@@ -11,12 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from figleaf.data.cache import DecodedImages
-from figleaf.data.decode import decode, resize
+from figleaf.data.decode import RgbU8, decode, resize
 from figleaf.data.manifest import Manifest, sample_path
 from figleaf.errors import FigleafError
 from figleaf.skin.codes import Code, ColorHistogram, DctCode, Thumbnail
 from figleaf.skin.neighbours import Codes, NearestGraph, exact
-from figleaf.skin.superpixels import RgbU8
 
 COLUMNS = ("path", "label", "split", "group", "slice", "content_sha256")
 # Up to here comparing with everything takes a few milliseconds, and is right.

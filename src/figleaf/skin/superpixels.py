@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import slic
 
-RgbU8 = NDArray[np.uint8]
+from figleaf.data.decode import RgbU8
+
 Labels = NDArray[np.int32]
 Floats = NDArray[np.float64]
 

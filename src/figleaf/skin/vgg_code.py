@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from figleaf.data.decode import resize
 from figleaf.errors import FigleafError
 from figleaf.progress import track
-from figleaf.skin.codes import Code, Pictures, State, _names
-from figleaf.skin.superpixels import Floats
+from figleaf.skin.codes import Code, Floats, Pictures, State, numbered
 from figleaf.vgg.network import CONVOLUTIONS_PER_STAGE, STRIDE, VGG
 from figleaf.vgg.pretrained import read
 from figleaf.vgg.weights import initialise, load, rebuild
@@ -67,7 +66,7 @@ class VggCode(Code):
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """One name for each number of a code."""
-        return _names("channel", [c.out_channels for c in self.network_.convolutions.values()][-1])
+        return numbered("channel", [c.out_channels for c in self.network_.convolutions.values()][-1])
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
