@@ -65,6 +65,7 @@ __all__ = [
     "experiments_dir",
     "fingerprint",
     "from_dict",
+    "groups_of",
     "home",
     "keys_with_defaults",
     "to_dict",

@@ -38,7 +38,8 @@ def addressed(overrides: Sequence[str], schema: type) -> list[str]:
     and for a value that is not one, as its key takes it; the message shows the form to type.
     """
     known = _keys(schema)
-    groups = {name for name in known if f"{name}." in " ".join(known)}
+    # A mapping that may hold any key is set as a whole like a plain value; presets are there for groups.
+    groups = {name for name in known if any(key.startswith(f"{name}.") and key != f"{name}.{_ANY}" for key in known)}
     found = []
     for override in _split(overrides, known):
         text = _readable(override, schema)

@@ -61,6 +61,7 @@ def made(folder: Path, name: str, found: Predictions, threshold: float = 0.5, **
     place.mkdir()
     found.save(place / "predictions.parquet")
     fields: dict[str, Any] = {"run_id": name.ljust(32, "0"), "name": name, "status": "FINISHED", "start_time_ms": 1}
+    fields["experiment_id"] = "1"
     test = {f"test/{key}": value for key, value in metrics(found, threshold).items()}
     tags = {"figleaf.data_name": "made", "figleaf.git_commit": "c" * 40, "figleaf.git_dirty": "true"}
     return FoundRun(

@@ -238,7 +238,7 @@ def test_a_search_trains_nothing_when_a_rank_has_other_settings(place: Path, mon
     monkeypatch.setattr("figleaf.study.search.commands.start_trial", start)
     declare("apart", rates=[0.05, 0.04], epochs=1, base=f"{BASE}, trainer=ddp_cpu")
     assert main(["search", "apart"]) == 1, "nothing to recommend"
-    assert [(row["state"], row["value"]) for row in table("apart")] == [("fail", "")] * 2
+    assert [(row["state"], row["value"]) for row in table("apart")] == [("failed", "")] * 2
     logs = list((home() / "searches" / "apart").glob("*/logs/trial*.log"))
     assert ["the ranks have different configurations" in log.read_text() for log in logs] == [True, True]
     assert tracked("apart") == [], "before anything was trained"

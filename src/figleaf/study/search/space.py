@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from figleaf.config import TrainConfig, compose, fingerprint
+from figleaf.config import TrainConfig, compose, fingerprint, groups_of
 from figleaf.errors import FigleafError
 from figleaf.study.search.spec import EXAMPLE, SET_BY_THE_SEARCH, Parameter, SearchSection
 from figleaf.study.spec import FILE_NAME, Study
@@ -140,10 +140,10 @@ def _number_type(key: str) -> type | None:
     """`float` or `int` for a key that takes a number, else None."""
     schema: Any = TrainConfig
     for part in key.split("."):
-        hints = typing.get_type_hints(schema) if dataclasses.is_dataclass(schema) else {}
-        if part not in hints:
+        hints = [typing.get_type_hints(group) for group in groups_of(schema)]
+        schema = next((known[part] for known in hints if part in known), None)
+        if schema is None:
             return None
-        schema = hints[part]
     allowed = typing.get_args(schema) if isinstance(schema, types.UnionType) else (schema,)
     return float if float in allowed else int if int in allowed else None
 
