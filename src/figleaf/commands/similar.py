@@ -22,7 +22,7 @@ figleaf similar IMAGE --in INDEX [--count N] [--search auto|exact|approximate] [
        figleaf similar --evaluate INDEX [--evaluate INDEX ...] [key=value ...]"""
 EPILOG = """\
 IMAGE is any picture; it need not be of the collection. The answers are a table on a terminal, JSON lines in a pipe,
-and a picture of the query and its answers side by side, blurred beyond recognition unless --show is given.
+and a picture of the query and its answers side by side, heavily blurred unless --show is given.
 
 INDEX is a folder. features says what a picture is abstracted to: regions (parts found by normalised cuts, described by
 colour, texture, shape and place, counted by kind), vgg (pooled features of a network), histogram (of colours, with

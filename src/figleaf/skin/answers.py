@@ -1,4 +1,4 @@
-"""A picture of what was found: the query and its answers side by side, unrecognisable unless asked for otherwise."""
+"""A picture of what was found: the query and its answers side by side, heavily blurred unless asked for otherwise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from figleaf.data.decode import RgbU8
 from figleaf.errors import printable
 
 _TILE, _CAPTION, _GAP, _COLUMNS = 160, 44, 10, 5
-# What is left of a picture when it is blurred: the colours of 8 x 8 cells, run into each other.
-_CELLS = 8
+# What is left of a picture when it is blurred: the colours of 6 x 6 cells, run into each other.
+_CELLS = 6
 _INK, _PAPER, _NOTHING = (31, 41, 55), (255, 255, 255), (229, 231, 235)
 _FONT_PX = 13
 
@@ -27,7 +27,7 @@ class Tile:
 
 
 def draw_answers(query: Tile, answers: Sequence[Tile], *, show: bool = False) -> RgbU8:
-    """The query and then its answers in rows of five, uint8 RGB; all pictures blurred beyond recognition unless `show`.
+    """The query and then its answers in rows of five, uint8 RGB; all pictures heavily blurred unless `show`.
 
     Captions are cut to the width of a tile, and control characters in them escaped.
     """
@@ -52,7 +52,7 @@ def draw_answers(query: Tile, answers: Sequence[Tile], *, show: bool = False) ->
 
 
 def blurred(rgb_u8: RgbU8) -> RgbU8:
-    """The picture as 8 x 8 cells run into each other, of the same size."""
+    """The picture as 6 x 6 cells run into each other, of the same size."""
     return np.asarray(_blurred(Image.fromarray(rgb_u8)))
 
 

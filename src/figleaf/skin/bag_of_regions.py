@@ -82,7 +82,8 @@ class BagOfRegions(Code):
     def regions(self, pictures: Pictures) -> list[tuple[Floats, Floats]]:
         """Features and areas of each picture's regions; see `describe`."""
         found = []
-        for picture in track(pictures, "Finding regions", len(pictures)):
+        # A bar for a single query would be gone before it is seen.
+        for picture in track(pictures, "Finding regions", len(pictures)) if len(pictures) > 1 else pictures:
             parts = segment(picture, count=self.patches, threshold=self.threshold, most=self.most)
             found.append(describe(picture, parts.labels))
         return found

@@ -44,7 +44,8 @@ class VggCode(Code):
     def transform(self, pictures: Pictures) -> Floats:
         """Codes (N, channels)."""
         codes = []
-        for start in track(range(0, len(pictures), _BATCH), "Looking", -(-len(pictures) // _BATCH)):
+        starts = range(0, len(pictures), _BATCH)
+        for start in track(starts, "Looking", len(starts)) if len(starts) > 1 else starts:
             batch = np.stack([resize(picture, self.size) for picture in pictures[start : start + _BATCH]])
             rgb = torch.from_numpy(batch).permute(0, 3, 1, 2).to(memory_format=torch.channels_last)
             codes.append(self.network_.up_to_stage(rgb, 5).mean((2, 3)).double().numpy())
