@@ -72,6 +72,20 @@ def test_eigenvector_solves_the_generalised_problem(n: int, bridge: float) -> No
     assert abs(y @ d) < 1e-9 * np.sqrt(d.sum())
 
 
+@pytest.mark.parametrize("half", [8, 120])
+def test_a_thread_thinner_than_rounding_is_where_it_cuts(half: int) -> None:
+    """Then the first two eigenvalues are equal as floats, and their vectors come mixed."""
+    weights = graph(2 * half, 1)
+    weights[:half, half:] = weights[half:, :half] = 0
+    weights[half - 1, half] = weights[half, half - 1] = 1e-17
+    value, y = second_eigenvector(csr_array(weights))
+    d = weights.sum(axis=1)
+    assert value < 1e-12
+    assert abs(y @ d) < 1e-6 * (np.abs(y) @ d)
+    assert np.ptp(y[:half]) + np.ptp(y[half:]) < 1e-6 * np.ptp(y)
+    assert len({*best_cut(csr_array(weights)).in_a[:half], *~best_cut(csr_array(weights)).in_a[half:]}) == 1
+
+
 @settings(deadline=None)
 @given(st.integers(2, 8), st.integers(0, 999))
 def test_cut_is_the_best_threshold_and_no_better_than_the_best_of_all_cuts(n: int, seed: int) -> None:

@@ -15,6 +15,7 @@ from scipy.linalg import eigh
 from scipy.sparse import csc_array, csr_array, diags_array, eye_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -22,6 +23,8 @@ Mask = NDArray[np.bool_]
 # Below this many nodes LAPACK is faster (measured).
 _DENSE_BELOW = 200
 _SHIFT = 1e-3
+# Threads of BLAS cost a matrix of this size more than they bring: two and a half times as long on two cores (measured).
+_BLAS = ThreadpoolController()
 # Section 3: an eigenvector whose values vary continuously cuts nowhere in particular. The ratio of the emptiest to the
 # fullest bin of their histogram tells; the authors set it to 0.06 in all of their experiments. The bins are ours.
 STABILITY = 0.06
@@ -115,6 +118,16 @@ def normalized_cut(
     than `threshold` or comes from an eigenvector with a stability above `unstable_above`, or there are `most` parts.
     What is connected by nothing costs nothing to cut: it is always apart, also beyond `most`.
     """
+    with _BLAS.limit(limits=1, user_api="blas"):
+        parts = _parts(weights, threshold, most, unstable_above)
+    labels = np.empty(weights.shape[0], np.intp)
+    for number, nodes in enumerate(sorted(parts, key=lambda nodes: int(nodes[0]))):
+        labels[nodes] = number
+    return labels
+
+
+def _parts(weights: csr_array, threshold: float, most: int, unstable_above: float) -> list[NDArray[np.intp]]:
+    """The nodes of each part."""
     parts = _connected(weights, np.arange(weights.shape[0]))
     cuts = [_allowed(weights, part, threshold, unstable_above) for part in parts]
     while len(parts) < most:
@@ -126,10 +139,7 @@ def normalized_cut(
         sides = [*_connected(weights, whole[cut.in_a]), *_connected(weights, whole[~cut.in_a])]
         parts += sides
         cuts += [_allowed(weights, side, threshold, unstable_above) for side in sides]
-    labels = np.empty(weights.shape[0], np.intp)
-    for number, nodes in enumerate(sorted(parts, key=lambda nodes: int(nodes[0]))):
-        labels[nodes] = number
-    return labels
+    return parts
 
 
 def _connected(weights: csr_array, nodes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
