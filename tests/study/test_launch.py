@@ -107,6 +107,19 @@ def test_an_interruption_stops_every_trial_at_work(trials: list[Trial]) -> None:
     assert [process.stopped for process in processes] == [True, True]
 
 
+def test_the_wait_in_a_queue_is_no_time_of_the_trial(trials: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(1000))
+    monkeypatch.setattr(launch.time, "monotonic", lambda: float(next(now)))
+    process = FakeProcess(polls=40, is_queued=True)
+
+    class Cluster(Watch):
+        def tick(self, active: object) -> None:
+            process.is_queued = process.polls > 10
+
+    (outcome,) = run_trials(trials[:1], lambda t: process, explain, jobs=1, display=Cluster())
+    assert outcome.seconds < 20
+
+
 def test_epochs_are_read_from_the_journal_and_survive_its_being_cut_back(trials: list[Trial], tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
     active = Active(trials[0], FakeProcess(run_folder=tmp_path))

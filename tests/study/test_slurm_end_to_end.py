@@ -69,7 +69,7 @@ def test_a_trial_of_two_ranks_is_cancelled_goes_on_is_requeued_and_ends_in_one_r
     cluster.join()
     assert the_news("two").requeues == 1
     assert submissions("two") == 2
-    assert fake_slurm.state("2") == "COMPLETED"
+    wait_for(lambda: fake_slurm.state("2") == "COMPLETED", 60)  # it had told so before it was taken apart
     run = assert_trained_once("two")
     log = (Path(the_order("two").folder) / "2_1_log.out").read_text()
     assert log.count("rank 1 of 2: fingerprint") == 2, "before and after the requeue"

@@ -182,6 +182,13 @@ def test_a_job_the_cluster_sent_away_goes_on_in_another_as_often_as_allowed(queu
     assert process.error == "its node failed"
 
 
+def test_a_refused_resubmission_is_that_trials_failure(queue: FakeQueue, trial: Trial) -> None:
+    process = launcher().start(trial, trial.config)
+    queue.states["1"], queue.refuses = State.GONE, True
+    assert process.exitcode == 1
+    assert process.error == "its node failed; sbatch does not take the job"
+
+
 def test_a_cancelled_job_does_not_come_back(queue: FakeQueue, trial: Trial) -> None:
     process = launcher().start(trial, trial.config)
     process.terminate()

@@ -59,9 +59,7 @@ class Active:
 
     @property
     def seconds(self) -> float:
-        """Since it was started here, its wait in a queue left out."""
-        if self.process.is_queued:
-            self.started = time.monotonic()
+        """Since it was started here, or last waited in a queue."""
         return time.monotonic() - self.started
 
     @property
@@ -171,6 +169,9 @@ def run_trials(
                     return outcomes
                 if error and attempts[one.trial.name] <= failures.retries:
                     waiting.append(one.trial)  # behind the others: what made it fail may have passed by then
+            for one in active:
+                if one.process.is_queued:
+                    one.started = time.monotonic()
             display.tick(active)
             time.sleep(_POLL_S)
     finally:

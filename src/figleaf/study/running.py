@@ -75,7 +75,7 @@ def run_study(
                 ),
                 launched.explain,
                 _recorder(study, store),
-                jobs=launched.jobs,
+                jobs=max(launched.jobs, len(at_work)),  # all of these are followed, and cancelled with the others
                 slots=launched.slots,
                 display=display,
                 failures=failures,

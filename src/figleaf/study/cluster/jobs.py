@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from figleaf.errors import FigleafError
 from figleaf.study.cluster.ledger import Ledger, News, Order, Stage
 from figleaf.study.cluster.queues import Ending, Queue, State, queue_of
 
@@ -134,7 +135,10 @@ class FollowedJob:
         """Its job is gone without having told an end."""
         if ending.sent_away and not self._is_cancelled and self._resubmitted < self.order.max_requeues:
             self._resubmitted += 1
-            self.order = self._submit_again(self.order, self.run_folder)
+            try:
+                self.order = self._submit_again(self.order, self.run_folder)
+            except FigleafError as refusal:
+                self._is_gone, self._reason = True, f"{ending.reason}; {refusal}"
             self._news, self._gone_since = None, math.inf
         else:
             self._is_gone, self._reason = True, ending.reason
