@@ -1,5 +1,6 @@
 import io
 import json
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -108,16 +109,19 @@ def test_an_interruption_stops_every_trial_at_work(trials: list[Trial]) -> None:
 
 
 def test_the_wait_in_a_queue_is_no_time_of_the_trial(trials: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter(range(1000))
-    monkeypatch.setattr(launch.time, "monotonic", lambda: float(next(now)))
-    process = FakeProcess(polls=40, is_queued=True)
+    begin = time.monotonic()
+    clock = [begin]
+    monkeypatch.setattr(launch.time, "monotonic", lambda: clock[0])
+    process = FakeProcess(polls=8, is_queued=True)
 
     class Cluster(Watch):
         def tick(self, active: object) -> None:
-            process.is_queued = process.polls > 10
+            clock[0] += 10
+            process.is_queued = clock[0] < begin + 50
 
     (outcome,) = run_trials(trials[:1], lambda t: process, explain, jobs=1, display=Cluster())
-    assert outcome.seconds < 20
+    assert clock[0] >= begin + 80
+    assert 0 < outcome.seconds <= 50
 
 
 def test_epochs_are_read_from_the_journal_and_survive_its_being_cut_back(trials: list[Trial], tmp_path: Path) -> None:
