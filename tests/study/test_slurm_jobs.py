@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from made_up import known, trials_of, write_study
+from submitit import JobEnvironment
 
 from figleaf.config import LauncherConfig
 from figleaf.errors import FigleafError
 from figleaf.study.cluster import jobs as jobs_module
-from figleaf.study.cluster.job import TrialJob, going_on
+from figleaf.study.cluster.job import TrialJob, going_on, rank_environment
 from figleaf.study.cluster.jobs import FollowedJob, Jobs
 from figleaf.study.cluster.launcher import ClusterLauncher, Refused
 from figleaf.study.cluster.ledger import Ledger, News, Order, Stage, key_of
@@ -110,6 +111,10 @@ def test_a_job_that_cannot_be_asked_about_is_taken_to_be_alive(queue: FakeQueue,
     queue.states["1"] = State.UNKNOWN
     assert launcher().start(trial, trial.config).alive
     assert len(queue.submitted) == 1
+
+    (note,) = Jobs(Ledger.of("made")).notes().values()
+    assert "unknown" in note
+    assert f"remove {Ledger.of('made').folder / key_of(trial.name, trial.config)}.json" in note
 
 
 def test_another_configuration_of_the_same_name_is_another_trial(queue: FakeQueue, trial: Trial) -> None:
@@ -219,6 +224,45 @@ def test_a_run_that_began_anew_does_not_begin_anew_in_a_later_job(trial: Trial, 
     last.touch()
     assert going_on(anew, tmp_path).resume == str(last)
     assert going_on(trial.config, tmp_path).resume == "auto"
+
+
+def test_a_job_that_gets_nowhere_is_not_requeued_for_ever(queue: FakeQueue, trial: Trial) -> None:
+    settings = replace(REHEARSAL, max_requeues=1, timeout_min=30)
+    process = ClusterLauncher(settings, "made", 4).start(trial, trial.config)
+    (call,) = queue.submitted
+    call._begin("1", rank=0)
+    assert call.checkpoint().function.token == call.token
+    assert process.alive
+    call._begin("1", rank=0)
+    with pytest.raises(SystemExit):
+        call.checkpoint()
+    assert process.exitcode == 1
+    assert process.error.startswith("its job was requeued 1 times: raise launcher.timeout_min=30")
+
+
+def test_ranks_are_told_apart_as_torch_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {
+        "SUBMITIT_EXECUTOR": "slurm",
+        "SLURM_JOB_ID": "4007003",
+        "SLURM_NTASKS": "8",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_JOB_NODELIST": "gpu[07-08]",
+        "SLURM_PROCID": "6",
+        "SLURM_LOCALID": "2",
+        "SLURM_NODEID": "1",
+    }
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    found = dict(rank_environment(JobEnvironment()))
+    port = int(found.pop("MASTER_PORT"))
+    assert 20000 <= port < 32000
+    assert found == {
+        "RANK": "6",
+        "LOCAL_RANK": "2",
+        "NODE_RANK": "1",
+        "WORLD_SIZE": "8",
+        "MASTER_ADDR": "gpu07",
+    }
 
 
 def test_the_first_refusal_is_the_users_to_mend_a_later_one_is_one_trials_failure(

@@ -47,9 +47,14 @@ class Jobs:
         """What to say of each trial whose job waits or works, by key."""
         notes = {}
         for key in self.ledger.orders():
-            if (order := self.alive(key)) is not None:
-                place = "" if order.executor == "slurm" else f" of {order.executor}"
-                notes[key] = f"job {order.job_id}{place}, {self.queue(order.executor).state(order).value}"
+            if (order := self.alive(key)) is None:
+                continue
+            place = "" if order.executor == "slurm" else f" of {order.executor}"
+            state = self.queue(order.executor).state(order)
+            notes[key] = f"job {order.job_id}{place}, {state.value}"
+            if state is State.UNKNOWN:
+                file = self.ledger.folder / f"{key}.json"
+                notes[key] += f": it was submitted on {order.host}, ask there; if it is gone, remove {file}"
         return notes
 
 
