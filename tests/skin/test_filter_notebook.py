@@ -3,21 +3,21 @@
 import base64
 import io
 import re
+import runpy
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
 
 from figleaf.data import scenes
 from figleaf.skin.filter import FleckFilter
 
-NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "walk_the_1996_filter.ipynb"
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOK = NOTEBOOKS / "walk_the_1996_filter.ipynb"
+EXECUTE = runpy.run_path(str(NOTEBOOKS / "execute.py"))
 LARGEST_BYTES = 400_000
 
 
@@ -26,16 +26,8 @@ def committed() -> NotebookNode:
 
 
 def executed(folder: Path, parameters: str | None = None) -> NotebookNode:
-    """The notebook run in `folder`, with a kernel of this Python, spoken to through files and not through ports."""
-    notebook = committed()
-    if parameters is not None:
-        (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-        cell.source = parameters
-    kernel = AsyncKernelManager(
-        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), transport="ipc"
-    )
-    client = NotebookClient(notebook, km=kernel, timeout=600, resources={"metadata": {"path": str(folder)}})
-    finished: NotebookNode = client.execute()
+    """The notebook run in `folder`."""
+    finished: NotebookNode = EXECUTE["executed"](EXECUTE["read"](NOTEBOOK.stem, parameters), folder, {})
     return finished
 
 

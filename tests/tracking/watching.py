@@ -1,6 +1,7 @@
 """What the tracker holds, and how a process of ours ended."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ def in_child(work: Callable[[], object]) -> int:
     if pid:
         return pid
     code = 1
+    for number in (signal.SIGTERM, signal.SIGHUP):  # whatever handler this process of tests has of an earlier one
+        signal.signal(number, signal.SIG_DFL)
     try:
         work()
         code = 0

@@ -114,11 +114,15 @@ def cost_metrics(net: VGG) -> dict[str, float]:
     return {"cost/parameters": parameters(net), "cost/gmacs": gmacs(net), "cost/megabytes": megabytes(net)}
 
 
-def clock_metrics(net: VGG, images: int, seconds: float) -> Mapping[str, float]:
+# What a network's products are computed in, by `trainer.precision`.
+_PRODUCT_DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def clock_metrics(net: VGG, images: int, seconds: float, precision: str = "32-true") -> Mapping[str, float]:
     """What depends on the machine: time, speed, memory. `images` were trained on in `seconds`.
 
     FLOP utilisation relates the training's arithmetic (three times the forward pass) to what a large matrix product
-    reaches on the same device a moment later.
+    in the training's `precision` reaches on the same device a moment later.
     """
     per_second = images / seconds
     achieved = 3 * 2 * gmacs(net) * per_second
@@ -131,14 +135,15 @@ def clock_metrics(net: VGG, images: int, seconds: float) -> Mapping[str, float]:
         "time/train_seconds": seconds,
         "time/images_per_second": per_second,
         "time/gflop_per_second": achieved,
-        "time/flop_utilisation": achieved / matrix_product_gflops(device),
+        "time/flop_utilisation": achieved / matrix_product_gflops(device, _PRODUCT_DTYPES[precision]),
         "time/peak_memory_mb": memory,
     }
 
 
-def matrix_product_gflops(device: torch.device, size: int = 1536, repeats: int = 3) -> float:
-    """GFLOP/s of a float32 matrix product on `device`, the best of a few."""
-    a = torch.ones(size, size, device=device)
+def matrix_product_gflops(device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 3) -> float:
+    """GFLOP/s of a matrix product on `device`, the best of a few; on a GPU of one that keeps all of it busy."""
+    size = 8192 if device.type == "cuda" else 1536
+    a = torch.ones(size, size, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()

@@ -135,6 +135,6 @@ def _run(
     measured = objective.measure(folder.best, module.selected, config, plan)
     net = module.selected.to(device_of(config))
     found = measured.metrics | cost_metrics(net)
-    found |= clock_metrics(net, finished_steps * plan.batch_size, clock.train_seconds)
+    found |= clock_metrics(net, finished_steps * plan.batch_size, clock.train_seconds, config.trainer.precision)
     recorder.finish(replace(measured, metrics=found), finished_steps)
     return found
