@@ -68,11 +68,12 @@ def components_sentence(study: Study, trials: Sequence[Trial]) -> str:
         found = variance_components([[] if stat is None else stat.values for stat in stats])
     except FigleafError as error:
         return f"How much of the spread is the {drawn}'s cannot be said yet: {error}."
+    none = f" (an estimate below 0: no luck of the {drawn} is seen)" if found.share < 0 else ""
     between, within = (format(sd * column.scale, column.format) for sd in (found.between, found.within))
     return (
         f"Of the variance of {column.label or column.key}, a share of {found.share:.2f} "
-        f"[{found.low:.2f}, {found.high:.2f}] is the {drawn}'s (sd {between}), the rest that of the seeds within it "
-        f"(sd {within}); F test of no share p = {found.p_value:.3f}."
+        f"[{found.low:.2f}, {found.high:.2f}] is the {drawn}'s{none} (sd {between}), the rest that of the seeds "
+        f"within it (sd {within}); F test of no share p = {found.p_value:.3f}."
     )
 
 
