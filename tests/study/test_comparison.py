@@ -27,6 +27,17 @@ arms: {plain: {}, better: [model.dropout=0.1], same: [model.dropout=0.2]}
 fit: {arm: plain}
 table: {baseline: plain, columns: [{key: test/auroc, label: Test AUROC}]}
 """
+SYSTEMS = """
+question: Are rules worse than what learns?
+data_note: made-up data
+base: [data=digits, model=debug]
+seeds: [1]
+arms:
+  rule: {}
+  same: [model.dropout=0.2]
+  learnt: {overrides: [model.dropout=0.1], seeds: [1, 2, 3]}
+table: {baseline: learnt, test: groups, columns: [{key: test/auroc, label: Test AUROC}]}
+"""
 FACTORIAL = """
 question: Do they act on each other?
 base: [data=digits, model=debug]
@@ -75,6 +86,33 @@ def compared(study: Study, trials: list[Trial]) -> Comparisons:
     found = compare_study(study, trials)
     assert found is not None
     return found
+
+
+def test_systems_of_one_run_are_compared_over_the_groups_of_the_test_set(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", SYSTEMS)
+    trials = recorded(study, tmp_path / "store", {"rule": 0.3, "same": 3.0, "learnt": 3.0})
+    found = compared(study, trials)
+    rule, same = found.effects
+    assert (rule.name, rule.is_supported, rule.systems.n_a, rule.systems.n_b) == ("rule", True, 1, 3)
+    assert rule.difference == rule.systems.difference < -0.1
+    assert rule.systems.interval.high < 0
+    assert (same.name, same.is_supported) == ("same", False)
+    table = comparison_table(study, found)
+    assert "1 against 3" in [cell.text for cell in table.rows[0]]
+    for text in (to_markdown(table), to_latex(table, "made"), to_html(table)):
+        assert "bootstrap of the groups" in text
+    header, line = comparisons_csv(study, found).splitlines()[:2]
+    fields = dict(zip(header.split(","), line.split(","), strict=True))
+    assert float(fields["both_high"]) == pytest.approx(rule.systems.interval.high)
+    assert fields["supported"] == "true"
+    assert (fields["sd"], fields["n_pairs"]) == ("", "")
+
+
+def test_a_test_over_groups_needs_a_baseline_and_one_of_two_names(tmp_path: Path) -> None:
+    with pytest.raises(FigleafError, match=r"table.test=groups: name a table.baseline"):
+        write_study(tmp_path / "made", SYSTEMS.replace("baseline: learnt, ", ""))
+    with pytest.raises(FigleafError, match=r"table.test=luck: expected seeds or groups"):
+        write_study(tmp_path / "other", SYSTEMS.replace("test: groups", "test: luck"))
 
 
 def test_a_real_difference_is_supported_and_none_is_not(study: Study, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from figleaf.evaluate.statistics import Interval, percentile_interval
 from figleaf.evaluate.weighted import Floats
 
 # Beside the seed, so that training's seeds are not drawn from the very numbers that drew the groups.
-_STREAM = 1
+STREAM = 1
+UNDEFINED = "the metric is undefined in every resample of the test set: both labels need more groups"
 
 
 def hierarchical_interval(differences: Floats, resampled: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:
@@ -35,23 +36,43 @@ def hierarchical_interval(differences: Floats, resampled: Floats, *, level: floa
     if n_seeds < 2:
         raise FigleafError(f"an interval over seeds needs at least 2 seeds, not {n_seeds}")
     centre = float(differences.mean())
-    tail = (1 + level) / 2
-    stretch = math.sqrt(n_seeds / (n_seeds - 1)) * stats.t.ppf(tail, n_seeds - 1) / stats.norm.ppf(tail)
-    rng = np.random.default_rng([seed, _STREAM])
-    drawn = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_resamples) / n_seeds
-    of_seeds = stretch * np.einsum("bs,s->b", drawn, differences - centre)
+    of_seeds = stretch(n_seeds, level) * drawn_seeds(differences, n_resamples, np.random.default_rng([seed, STREAM]))
     defined = ~np.isnan(resampled).any(axis=0)
     if not defined.any():
-        raise FigleafError("the metric is undefined in every resample of the test set: both labels need more groups")
-    of_groups = _common(resampled[:, defined]) * (resampled[:, defined].mean(axis=0) - centre)
+        raise FigleafError(UNDEFINED)
+    found = resampled[:, defined]
+    mean = found.mean(axis=0)
+    of_groups = common(mean, own_variance(found)) * (mean - centre)
     return percentile_interval(centre + of_groups + of_seeds[defined], level)
 
 
-def _common(resampled: Floats) -> float:
-    """Which share of the resampled mean's standard deviation the S runs of `resampled` (S, B) have in common."""
-    mean = resampled.mean(axis=0)
+def stretch(n_seeds: int, level: float) -> float:
+    """By how much `drawn_seeds` fall short of Student's interval of that level."""
+    tail = (1 + level) / 2
+    return math.sqrt(n_seeds / (n_seeds - 1)) * float(stats.t.ppf(tail, n_seeds - 1) / stats.norm.ppf(tail))
+
+
+def drawn_seeds(values: Floats, n: int, rng: np.random.Generator) -> Floats:
+    """How far the mean (n,) of S `values` drawn with replacement lies from their mean."""
+    n_seeds = len(values)
+    drawn = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n) / n_seeds
+    found: Floats = np.einsum("bs,s->b", drawn, values - float(values.mean()))
+    return found
+
+
+def own_variance(resampled: Floats) -> float:
+    """How much of the variance of the mean of S >= 2 runs under resampling, (S, B), they do not have in common.
+
+    NaN where a value is infinite.
+    """
+    with np.errstate(invalid="ignore"):
+        of_one_run = float((resampled - resampled.mean(axis=0)).var(axis=1).sum()) / (len(resampled) - 1)
+    return of_one_run / len(resampled)
+
+
+def common(mean: Floats, own: float) -> float:
+    """Which share of the standard deviation of a resampled `mean` (B,) is left without the variance `own`."""
     if not np.isfinite(mean).all():
         return 1.0  # infinite ratios have no variance
     of_the_mean = float(mean.var())
-    of_one_run = float((resampled - mean).var(axis=1).sum()) / (len(resampled) - 1)
-    return math.sqrt(max(0.0, 1 - of_one_run / len(resampled) / of_the_mean)) if of_the_mean > 0 else 0.0
+    return math.sqrt(max(0.0, 1 - own / of_the_mean)) if of_the_mean > 0 else 0.0

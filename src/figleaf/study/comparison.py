@@ -1,4 +1,4 @@
-"""What a study claims: paired differences, against the baseline or between the levels of its factors.
+"""What a study claims: differences against the baseline, or between the levels of its factors.
 
 One family of tests a study, corrected with Holm's method: a difference counts as supported only when the corrected
 test says so, and nothing else is set in bold.
@@ -18,6 +18,7 @@ from figleaf.evaluate.metrics import METRICS
 from figleaf.evaluate.paired import PairedComparison, compare_arms
 from figleaf.evaluate.power import seeds_needed
 from figleaf.evaluate.predictions import Predictions
+from figleaf.evaluate.systems import SystemsComparison, compare_systems
 from figleaf.evaluate.weighted import Floats
 from figleaf.study.plan import Trial
 from figleaf.study.records import Record
@@ -34,15 +35,25 @@ _SLICE = "slice/"
 class Effect:
     """One comparison of the family: an arm against the baseline, or a factor's (or interaction's) effect.
 
-    `p_holm` is the signed-rank test's p-value after Holm's correction. `seeds_for_power` would show a difference of the
-    seen size with 80 % power; None where none would.
+    `paired` by seed, or, where the study asks with `table.test: groups`, of two `systems`. `p_holm` is the test's
+    p-value after Holm's correction. `seeds_for_power` would show a paired difference of the seen size with 80 % power;
+    None where none would.
     """
 
     name: str
-    paired: PairedComparison
+    paired: PairedComparison | None
     p_holm: float
     is_supported: bool
-    seeds_for_power: int | None
+    seeds_for_power: int | None = None
+    systems: SystemsComparison | None = None
+
+    @property
+    def difference(self) -> float:
+        """The mean difference, in the metric's unit."""
+        found = self.paired or self.systems
+        if found is None:
+            raise ValueError("an effect is of a paired comparison or of one of systems")
+        return found.difference
 
 
 @dataclass(frozen=True)
@@ -64,11 +75,14 @@ class Comparisons:
     @property
     def n_seeds(self) -> int:
         """The fewest pairs of any comparison."""
-        return min((effect.paired.n for effect in self.effects), default=0)
+        return min((effect.paired.n for effect in self.effects if effect.paired), default=0)
 
     @property
     def can_support(self) -> bool:
         """Whether the least-paired comparison could pass Holm's correction at all, whatever its runs show."""
+        floors = [effect.systems.p_floor for effect in self.effects if effect.systems]
+        if floors:
+            return max(floors) * len(self.effects) <= ALPHA
         return holm_can_support(self.n_seeds, len(self.effects), ALPHA)
 
     @property
@@ -93,6 +107,8 @@ def compare_study(study: Study, trials: Sequence[Trial]) -> Comparisons | None:
         arm: {t.seed: t.run for t in trials if t.arm == arm and isinstance(t.run, Record) and key in t.run.metrics}
         for arm in (study.cells if factorial else study.arms)
     }
+    if study.table.test == "groups":
+        return _compare_systems(str(baseline), records, key)
     few = tuple((arm, "fewer than two seeds") for arm, runs in records.items() if len(runs) < 2)
     if (few and factorial) or len(records) - len(few) < 2 or baseline in dict(few):
         return None  # effects need every cell, differences the baseline
@@ -115,6 +131,33 @@ def compare_study(study: Study, trials: Sequence[Trial]) -> Comparisons | None:
     ]
     return Comparisons(
         key, baseline or "", tuple(effects), few, measured.n_samples, measured.n_groups, measured.n_left_out
+    )
+
+
+def _compare_systems(baseline: str, records: dict[str, dict[int, Record]], key: str) -> Comparisons | None:
+    """Every arm against the baseline over the groups of the test set, whatever their numbers of runs."""
+    absent = tuple((arm, "no run") for arm, runs in records.items() if not runs)
+    records = {arm: runs for arm, runs in records.items() if runs}
+    if len(records) < 2 or baseline not in records:
+        return None
+    measured = _measure(records, key)
+    found = {
+        arm: compare_systems(
+            measured.values[arm],
+            measured.values[baseline],
+            resampled_a=measured.resampled[arm],
+            resampled_b=measured.resampled[baseline],
+        )
+        for arm in records
+        if arm != baseline
+    }
+    adjusted = holm([systems.p_value for systems in found.values()], ALPHA)
+    effects = [
+        Effect(arm, None, corrected.p_value, corrected.is_supported, systems=systems)
+        for (arm, systems), corrected in zip(found.items(), adjusted, strict=True)
+    ]
+    return Comparisons(
+        key, baseline, tuple(effects), absent, measured.n_samples, measured.n_groups, measured.n_left_out
     )
 
 

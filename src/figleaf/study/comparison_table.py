@@ -11,6 +11,7 @@ from figleaf.study.render import csv_text
 from figleaf.study.spec import Column, Study
 from figleaf.study.table import ABSENT, Cell, Table, arm_stat, column_of, compared_key, title_of
 
+_SYSTEMS_HEADER = ("Runs", "95 % over groups and seeds", "p", "p (Holm)")
 _HEADER = (
     "95 % over seeds",
     "95 % over seeds and groups",
@@ -23,14 +24,15 @@ _HEADER = (
 
 
 def comparison_table(study: Study, found: Comparisons) -> Table:
-    """One row a comparison: the paired difference with its intervals, effect size, tests and the power note."""
+    """One row a comparison: the difference with its intervals and tests; paired by seed, effect size and power, too."""
     column = column_of(study, found.key)
+    of_systems = study.table.test == "groups"
     first = "Effect" if not found.against else f"Against {found.against}"
     return Table(
         title=f"{title_of(study)}: differences in {column.label or column.key}",
-        header=[first, f"Difference in {column.label or column.key}", *_HEADER],
+        header=[first, f"Difference in {column.label or column.key}", *(_SYSTEMS_HEADER if of_systems else _HEADER)],
         rows=[_row(effect, column) for effect in found.effects],
-        caption=_caption(found),
+        caption=_systems_caption(found) if of_systems else _caption(found),
         notes=[],
     )
 
@@ -85,9 +87,9 @@ def claim_sentence(study: Study, found: Comparisons | None) -> str:
         return f"Differences between arms {why}, so nothing is set in bold."
     if not found.against:
         return "What differs is told by the table of effects; nothing is set in bold here."
-    return (
-        f"Bold: differs from {found.against} by the signed-rank test over seeds with Holm's correction at {ALPHA:g}"
-        + ("." if found.supported() else "; no arm does.")
+    test = "bootstrap over groups of the test set" if study.table.test == "groups" else "signed-rank test over seeds"
+    return f"Bold: differs from {found.against} by the {test} with Holm's correction at {ALPHA:g}" + (
+        "." if found.supported() else "; no arm does."
     )
 
 
@@ -98,7 +100,10 @@ def comparisons_csv(study: Study, found: Comparisons) -> str:
     header += ["seeds_for_80_power", "data_note"]
     lines: list[list[object]] = [list(header)]
     for effect in found.effects:
-        paired = effect.paired
+        paired, systems = effect.paired, effect.systems
+        if paired is None or systems is not None:
+            lines.append(_systems_line(study, found, effect))
+            continue
         numbers = [paired.difference, paired.sd, *paired.over_seeds, *(paired.over_seeds_and_groups or (None, None))]
         numbers += [paired.d_z, paired.rank_biserial, paired.prob_better, paired.p_value, paired.p_floor, effect.p_holm]
         digits = [None if number is None else f"{number:.10g}" for number in numbers]
@@ -107,8 +112,28 @@ def comparisons_csv(study: Study, found: Comparisons) -> str:
     return csv_text(lines)
 
 
+def _systems_line(study: Study, found: Comparisons, effect: Effect) -> list[object]:
+    """A comparison of systems in the columns of `comparisons_csv`, empty where it has no such thing."""
+    systems = effect.systems
+    if systems is None:
+        raise ValueError(f"{effect.name} is no comparison of systems")
+    digits = {
+        "difference": systems.difference,
+        "both_low": systems.interval.low,
+        "both_high": systems.interval.high,
+        "p": systems.p_value,
+        "p_floor": systems.p_floor,
+        "p_holm": effect.p_holm,
+    }
+    names = ["difference", "sd", "seeds_low", "seeds_high", "both_low", "both_high", "d_z", "rank_biserial"]
+    names += ["prob_better", "p", "p_floor", "p_holm"]
+    numbers = [f"{digits[name]:.10g}" if name in digits else None for name in names]
+    supported = str(effect.is_supported).lower()
+    return [effect.name, found.key, found.against, None, *numbers, supported, None, study.data_note]
+
+
 def _row(effect: Effect, column: Column) -> list[Cell]:
-    paired, bold = effect.paired, effect.is_supported
+    paired, systems, bold = effect.paired, effect.systems, effect.is_supported
 
     def signed(value: float) -> str:
         return format(value * column.scale, "+" + column.format) if math.isfinite(value) else str(value)
@@ -116,6 +141,17 @@ def _row(effect: Effect, column: Column) -> list[Cell]:
     def span(bounds: tuple[float, float] | None) -> Cell:
         return Cell(ABSENT if bounds is None else f"[{signed(bounds[0])}, {signed(bounds[1])}]")
 
+    if systems is not None:
+        return [
+            Cell(effect.name, is_bold=bold),
+            Cell(signed(systems.difference), is_bold=bold),
+            Cell(f"{systems.n_a} against {systems.n_b}"),
+            span(systems.interval),
+            Cell(f"{systems.p_value:.4f}"),
+            Cell(f"{effect.p_holm:.3f}", is_bold=bold),
+        ]
+    if paired is None:
+        raise ValueError(f"{effect.name} has no comparison")
     needed = effect.seeds_for_power
     return [
         Cell(effect.name, is_bold=bold),
@@ -130,10 +166,30 @@ def _row(effect: Effect, column: Column) -> list[Cell]:
     ]
 
 
+def _systems_caption(found: Comparisons) -> list[str]:
+    floor = max(effect.systems.p_floor for effect in found.effects if effect.systems)
+    sentences = [
+        f"Each arm minus {found.against}, the mean over its runs.",
+        f"Over groups and seeds: bootstrap of the groups of the test set ({found.n_samples} images in "
+        f"{found.n_groups} groups{_left_out(found)}), the same for all arms, and of the seeds of an arm with several, "
+        "not paired; an arm of one run is that one system, without the luck of its seed.",
+        f"p: two-sided, by inverting that interval, never below {floor:.4f}; Holm's correction over "
+        f"{len(found.effects)} comparison{'s' * (len(found.effects) > 1)}.",
+        f"Bold: supported at {ALPHA:g} by the corrected test.",
+    ]
+    if not found.can_support:
+        sentences.append(f"With {len(found.effects)} comparisons that floor supports nothing, whatever the runs show.")
+    return sentences + [f"{arm} is not compared: {why}." for arm, why in found.left_out]
+
+
+def _left_out(found: Comparisons) -> str:
+    return f", {found.n_left_out} more without a score in some run" if found.n_left_out else ""
+
+
 def _caption(found: Comparisons) -> list[str]:
-    counts = sorted({effect.paired.n for effect in found.effects})
-    pairs = " or ".join(map(str, counts))
-    floor = max(effect.paired.p_floor for effect in found.effects)
+    paired = [effect.paired for effect in found.effects if effect.paired]
+    pairs = " or ".join(map(str, sorted({one.n for one in paired})))
+    floor = max(one.p_floor for one in paired)
     what = (
         "Effects: the mean over the cells with the second level of a factor minus that over those with the first; an "
         "interaction is the difference between such effects, by effect coding."
@@ -144,9 +200,7 @@ def _caption(found: Comparisons) -> list[str]:
         what,
         f"Paired by seed, {pairs} pairs: mean difference ± its sample standard deviation.",
         "Over seeds: Student's t interval. Over seeds and groups: hierarchical bootstrap of seeds and of the groups of "
-        f"the test set ({found.n_samples} images in {found.n_groups} groups"
-        + (f", {found.n_left_out} more without a score in some run" if found.n_left_out else "")
-        + ").",
+        f"the test set ({found.n_samples} images in {found.n_groups} groups{_left_out(found)}).",
         "P(better): the share of pairs that were better.",
         f"p: exact two-sided signed-rank test, with so many pairs never below {floor:.4f}; Holm's correction over "
         f"{len(found.effects)} comparison{'s' * (len(found.effects) > 1)}.",

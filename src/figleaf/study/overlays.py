@@ -56,7 +56,7 @@ def curves_overlay(study: Study, trials: Sequence[Trial]) -> Figure | None:
 
 
 def differences_plot(study: Study, found: Comparisons) -> Figure:
-    """One line a comparison: the mean difference, its interval over seeds, and that over seeds and groups."""
+    """One line a comparison: the mean difference, and its intervals."""
     column = column_of(study, found.key)
     with mpl.rc_context(dict(STYLE)):
         figure = study_figure(study, (7.6, 1.7 + 0.36 * len(found.effects)))
@@ -64,12 +64,17 @@ def differences_plot(study: Study, found: Comparisons) -> Figure:
         axes.axvline(0, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         for y, effect in enumerate(found.effects):
             color = ORANGE if effect.is_supported else BLUE
-            paired = effect.paired
-            if paired.over_seeds_and_groups is not None:
-                axes.plot([v * column.scale for v in paired.over_seeds_and_groups], (y, y), color=color, linewidth=1.2)
-            axes.plot([v * column.scale for v in paired.over_seeds], (y, y), color=color, linewidth=5, alpha=0.35)
+            paired, systems = effect.paired, effect.systems
+            over_seeds = None if paired is None else paired.over_seeds
+            thin = systems.interval if systems is not None else None
+            if paired is not None:
+                thin = paired.over_seeds_and_groups
+            if thin is not None:
+                axes.plot([v * column.scale for v in thin], (y, y), color=color, linewidth=1.2)
+            if over_seeds is not None:
+                axes.plot([v * column.scale for v in over_seeds], (y, y), color=color, linewidth=5, alpha=0.35)
             axes.plot(
-                paired.difference * column.scale, y, "D", color=color, markersize=7, markeredgecolor="white", zorder=5
+                effect.difference * column.scale, y, "D", color=color, markersize=7, markeredgecolor="white", zorder=5
             )
         axes.set_yticks(range(len(found.effects)), [effect.name for effect in found.effects])
         axes.set_ylim(len(found.effects) - 0.4, -0.6)
@@ -78,13 +83,14 @@ def differences_plot(study: Study, found: Comparisons) -> Figure:
         axes.spines["left"].set_visible(False)
         against = f" minus {found.against}" if found.against else ", effect"
         axes.set_xlabel(f"{column.label or column.key}{against}")
-        entries = [
-            Line2D([], [], marker="D", color=GREY, linestyle="", markersize=6, label="mean difference"),
-            Line2D([], [], color=GREY, linewidth=5, alpha=0.35, label="95 % over seeds"),
-            Line2D([], [], color=GREY, linewidth=1.2, label="95 % over seeds and groups"),
-        ]
+        of_systems = study.table.test == "groups"
+        entries = [Line2D([], [], marker="D", color=GREY, linestyle="", markersize=6, label="mean difference")]
+        if not of_systems:
+            entries.append(Line2D([], [], color=GREY, linewidth=5, alpha=0.35, label="95 % over seeds"))
+        over = "groups, and seeds where there are several" if of_systems else "seeds and groups"
+        entries.append(Line2D([], [], color=GREY, linewidth=1.2, label=f"95 % over {over}"))
         if found.supported():
-            text = "supported (signed-rank, Holm)"
+            text = f"supported ({'bootstrap' if of_systems else 'signed-rank'}, Holm)"
             entries.append(Line2D([], [], marker="D", color=ORANGE, linestyle="", markersize=6, label=text))
         figure.legend(handles=entries, loc="outside lower left", ncols=len(entries), fontsize=8)
     return figure

@@ -162,7 +162,7 @@ def aggregated(found: Findings) -> dict[str, float]:
             )
     for effect in () if found.compared is None else found.compared.effects:
         values |= {
-            f"difference/{effect.name}/mean": effect.paired.difference,
+            f"difference/{effect.name}/mean": effect.difference,
             f"difference/{effect.name}/p_holm": effect.p_holm,
         }
     return {metric_name(key): value for key, value in values.items()}

@@ -93,7 +93,9 @@ class TableSpec:
 
     columns: list[Column] = field(default_factory=_default_columns)
     sort: str | None = None  # a column's key, ascending, or -key, descending; default: the order of the file
-    baseline: str | None = None  # the arm that every other is compared with, paired by seed
+    baseline: str | None = None  # the arm that every other is compared with
+    # seeds: paired by seed. groups: over the groups of the test set, which takes systems of a single run, too
+    test: str = "seeds"
     factorial: bool = False  # compare the levels of the grid's factors, and test how they act on each other, instead
     compared: str | None = None  # the metric of the comparisons; default: the first column's
     # What the arms are drawn from, such as "split": how much of the spread lies between them, how much between seeds
@@ -315,6 +317,10 @@ def _check_comparisons(study: Study) -> None:
     for where, arm in (("table.baseline", table.baseline), ("fit.arm", study.fit and study.fit.arm)):
         if arm is not None and arm not in study.arms:
             raise FigleafError(f"{where}={arm}: expected one of {', '.join(study.arms)}")
+    if table.test not in ("seeds", "groups"):
+        raise FigleafError(f"table.test={table.test}: expected seeds or groups")
+    if table.test == "groups" and table.baseline is None:
+        raise FigleafError("table.test=groups: name a table.baseline that the other arms are compared with")
     if table.factorial:
         if table.baseline is not None:
             raise FigleafError("table: give a baseline or factorial, not both: they are two families of tests")
