@@ -18,7 +18,7 @@ class LimbRule(MaskRule):
     """Unsafe when the share of skin reaches `area` in (0, 1) and the skin holds at least the named `structure`.
 
     "segment": one ribbon; "limb": two that meet; "girdle": two limbs side by side, or a trunk with a thigh; "both" of
-    these. The score is the margin of the area; where structure is missing at most -1, and 2 less for each further level,
+    these. The score is the margin of the area; where structure is missing at most -1, and 2 less a further level,
     so that it is at least 0 exactly where both hold.
     """
 

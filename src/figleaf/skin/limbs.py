@@ -8,6 +8,7 @@ The constants are ours, chosen on the training split of the drawn scenes.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,7 @@ def straight_pieces(path: Path) -> list[Segment]:
     while cuts[-1] > 0:
         cuts.append(int(before[cuts[-1]]))
     cuts.reverse()
-    return [fits(first, last) for first, last in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [fits(first, last) for first, last in pairwise(cuts)]
 
 
 def _sampled(path: Path) -> tuple[Floats, Floats]:
