@@ -19,7 +19,7 @@ from figleaf.skin.pictures import Mask
 Floats = NDArray[np.float64]
 
 ELONGATION = 1.2  # least length / width of a segment; a foreshortened limb is shorter than its anatomy says
-LONGEST = 4.6  # length / width beyond which a ribbon is two segments of a straight limb
+LONGEST = 3.6  # length / width beyond which a ribbon is two segments of a straight limb
 TAPER = 0.35  # most change of the half-width for each unit of length
 NARROWEST = 0.01  # least half-width, as a share of the root of the picture's area
 _DEVIATION = 0.16  # of a point from a piece, in half-widths, that costs 1
