@@ -4,8 +4,8 @@ With at most one false segment a picture. What is visible, outlined, found and f
 recalls are given, of all visible limb segments (`recall`) and of those whose two edges a mask can show
 (`recall_outlined`): an arm before a bare chest is visible in the picture, but not in a mask of skin. `by_tilt` is the
 recall of the visible ones by their angle out of the picture's plane, in steps of 20 degrees, each with its count.
-`true_` rows are from the scenes' masks, `predicted_` rows from those of boosted trees on colours, fitted to pictures of
-the training split; the grouper's constants were chosen on that split, too.
+`true_` rows are from the scenes' masks, `predicted_` rows from those of boosted trees on colours, texture and
+surroundings, fitted to pictures of the training split; the grouper's constants were chosen on that split, too.
 
 `rules`: recall, false positive rate and their quotient, the response ratio, of a decision by area alone and with the
 grouper's word ("girdle": two limbs side by side, or a trunk with a thigh), for the filter of 1996 and for the fitted
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from figleaf.data.decode import decode, resize
 from figleaf.data.sources import scenes_manifest
+from figleaf.skin.boosted_pixels import BoostedPixels
 from figleaf.skin.filter import FleckFilter
-from figleaf.skin.fitted_colors import BoostedColors, FittedColorPixels
 from figleaf.skin.limb_groups import Groups, limb_groups
 from limb_truth import Limb, is_trunk, matched, trunk_axes, visible_limbs
 from side_by_side import one_core, report
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="which scenes are measured (default: %(default)s)")
     parser.add_argument("--count", type=int, default=400, help="scenes measured (default: %(default)s)")
     parser.add_argument(
-        "--fitted", type=int, default=200, help="scenes the colours are fitted to (default: %(default)s)"
+        "--fitted", type=int, default=300, help="scenes the pixel model is fitted to (default: %(default)s)"
     )
     parser.add_argument("--data", type=Path, help="where the scenes are kept (default: a temporary folder)")
     options = parser.parse_args()
@@ -54,8 +54,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scenes = _Scenes(options.data or Path(folder))
         fitted = scenes.rows("train", options.fitted)
-        colors = FittedColorPixels(BoostedColors(), pixels_per_picture=300)
-        colors.fit([scenes.picture(row) for row in fitted], [scenes.mask(row) for row in fitted])
+        groups = [scenes.group(row) for row in fitted]
+        pixels = BoostedPixels(pixels_per_picture=100)
+        pixels.fit([scenes.picture(row) for row in fitted], [scenes.mask(row) for row in fitted], groups)
         rows = scenes.rows(options.split, options.count)
         pictures = [scenes.picture(row) for row in rows]
         true = [scenes.mask(row) for row in rows]
@@ -63,7 +64,7 @@ def main() -> None:
         trunks = [scenes.trunks(row) for row in rows]
         unsafe = np.array([scenes.is_unsafe(row) for row in rows])
 
-    predicted = [colors.skin_mask(picture) for picture in pictures]
+    predicted = [pixels.skin_mask(picture) for picture in pictures]
     filtered = [FleckFilter(mode="fast").skin_mask(resize(picture, FILTER_SIDE)) for picture in pictures]
     started = time.process_time()
     from_true = [limb_groups(mask) for mask in true]
@@ -105,6 +106,9 @@ class _Scenes:
 
     def mask(self, row: int) -> Mask:
         return np.asarray(decode(self.manifest.root / self.manifest.table["mask"].iloc[row])[..., 0] > 127)
+
+    def group(self, row: int) -> str:
+        return str(self.manifest.table["group"].iloc[row])
 
     def is_unsafe(self, row: int) -> bool:
         return self.manifest.table["label"].iloc[row] in self.manifest.unsafe

@@ -36,7 +36,8 @@ class NearestMean(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
 
     def predict(self, X: Any) -> Any:
         """The nearest class (N,)."""
-        return self.classes_[np.argmin(self.distances(X), axis=1)]
+        nearest = np.argmin(self.distances(X), axis=1)  # first, as it says so where nothing is fitted
+        return self.classes_[nearest]
 
     def distances(self, X: Any) -> Floats:
         """How far X (N, d) is from each class, (N, classes), in standard deviations."""
