@@ -18,6 +18,7 @@ from figleaf.skin.color_histogram import ColorHistogram, ColorHistogramClassifie
 from figleaf.skin.filter import FleckFilter
 from figleaf.skin.fitted_colors import BoostedColors, FittedColorPixels, FittedColors, HistogramColors, MixtureColors
 from figleaf.skin.image_system import ImageSystem
+from figleaf.skin.limb_system import LimbRule
 from figleaf.skin.pixel_model import PixelModel, RulePixels
 from figleaf.skin.pixel_rules import ChaiNganRule, HsvRule, KovacRule, NormalisedRgbRule
 from figleaf.skin.published_mixture import JonesRehgMixture
@@ -26,7 +27,7 @@ from figleaf.skin.skin_map_classifier import SkinMapClassifier, SkinMapFeatures
 
 # Every class that a file of a fitted system may name; see `figleaf.skin.storage`.
 PARTS: tuple[type[BaseEstimator], ...] = (
-    *(ApApidRules, AreaRule, SkinFeatures, SkinFeaturesClassifier),
+    *(ApApidRules, AreaRule, LimbRule, SkinFeatures, SkinFeaturesClassifier),
     *(ColorHistogram, ColorHistogramClassifier, SkinMapClassifier, SkinMapFeatures),
     *(BoostedPixels, FittedColorPixels, FleckFilter, RulePixels),
     *(BoostedColors, HistogramColors, MixtureColors),
@@ -153,6 +154,19 @@ def maps(
     return SkinMapClassifier(pixels, folds=folds, random_state=random_state)
 
 
+def limbs(
+    *, random_state: int, pixels: str = "fleck", structure: str = "girdle", area: float = FLECK_AREA
+) -> ImageSystem:
+    """Skin on 30 % of the area that forms limbs and girdles; `pixels`: a rule, or boosted_colors fitted from masks."""
+    if pixels == "boosted_colors":
+        model: PixelModel = FittedColorPixels(
+            BoostedColors(random_state=random_state), pixels_per_picture=300, random_state=random_state
+        )
+    else:
+        model = pixels_called(pixels)
+    return LimbRule(model, area, structure)
+
+
 def _boosted_pixels(rounds: int, trees: int, pixels_per_picture: int, random_state: int) -> BoostedPixels:
     return BoostedPixels(rounds, trees, pixels_per_picture=pixels_per_picture, random_state=random_state)
 
@@ -165,7 +179,7 @@ SYSTEMS: Mapping[str, Callable[..., ImageSystem]] = {
     system.__name__: system
     for system in (
         *(fleck, kovac, ycbcr, hsv, normalised_rgb, jones_rehg, apapid, jones_rehg_features),
-        *(histogram, mixture, boosted_colors, boosted_pixels, color_histogram, maps),
+        *(histogram, mixture, boosted_colors, boosted_pixels, color_histogram, maps, limbs),
     )
 }
 PIXEL_RULES: Mapping[str, Callable[[], PixelModel]] = {
