@@ -1,12 +1,12 @@
 """How many of the visible limb segments of drawn scenes the grouper finds, and how many it makes up.
 
 No claim is kept by it: 85 % from true masks and 70 % from predicted ones, with one false segment a picture, were aimed
-at and are missed, since a mask does not show an arm before a bare chest. What is visible, outlined, found and false is said in `limb_truth.py`; both
-recalls are given, of all visible limb segments (`recall`) and of those whose two edges a mask can show
-(`recall_outlined`): an arm before a bare chest is visible in the picture, but not in a mask of skin. `by_tilt` is the
-recall of the visible ones by their angle out of the picture's plane, in steps of 20 degrees, each with its count.
-`true_` rows are from the scenes' masks, `predicted_` rows from those of boosted trees on colours, texture and
-surroundings, fitted to pictures of the training split; the grouper's constants were chosen on that split, too.
+at and are missed, since a mask does not show an arm before a bare chest. What is visible, outlined, found and false is
+said in `limb_truth.py`; both recalls are given, of all visible limb segments (`recall`) and of those whose two edges a
+mask can show (`recall_outlined`). `by_tilt` is the recall of the visible ones by their angle out of the picture's plane,
+in steps of 20 degrees, each with its count. `true_` rows are from the scenes' masks, `predicted_` rows from those of
+boosted trees on colours, texture and surroundings, fitted to pictures of the training split; the grouper's constants
+were chosen on that split, too.
 
 `rules`: recall, false positive rate and their quotient, the response ratio, of a decision by area alone and with the
 grouper's word ("girdle": two limbs side by side, or a trunk with a thigh), for the filter of 1996 and for the fitted
