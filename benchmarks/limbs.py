@@ -3,7 +3,7 @@
 No claim is kept by it: 85 % from true masks and 70 % from predicted ones, with one false segment a picture, were aimed
 at and are missed, since a mask does not show an arm before a bare chest. What is visible, outlined, found and false is
 said in `limb_truth.py`; both recalls are given, of all visible limb segments (`recall`) and of those whose two edges a
-mask can show (`recall_outlined`). `by_tilt` is the recall of the visible ones by their angle out of the picture's plane,
+mask can show (`recall_outlined`). `by_tilt` is the recall of the visible ones by their angle out of the plane,
 in steps of 20 degrees, each with its count. `true_` rows are from the scenes' masks, `predicted_` rows from those of
 boosted trees on colours, texture and surroundings, fitted to pictures of the training split; the grouper's constants
 were chosen on that split, too.
