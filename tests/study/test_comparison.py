@@ -9,6 +9,7 @@ from made_up import DATA_HASH, made_predictions, tracked, trials_of, write_study
 from made_up import known as knowing
 
 from figleaf.errors import FigleafError
+from figleaf.evaluate.metrics import metrics
 from figleaf.evaluate.predictions import SAMPLE_COLUMNS, Predictions
 from figleaf.study.comparison import Comparisons, compare_study
 from figleaf.study.comparison_table import comparison_table, comparisons_csv, fit_sentence
@@ -106,6 +107,61 @@ def test_systems_of_one_run_are_compared_over_the_groups_of_the_test_set(tmp_pat
     assert float(fields["both_high"]) == pytest.approx(rule.systems.interval.high)
     assert fields["supported"] == "true"
     assert (fields["sd"], fields["n_pairs"]) == ("", "")
+
+
+def test_an_arm_of_several_seeds_with_one_run_does_not_pass_for_a_system_without_luck(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", SYSTEMS.replace("baseline: learnt", "baseline: rule"))
+    trials = recorded(study, tmp_path / "store", {"rule": 0.3, "same": 3.0, "learnt": 3.0})
+    lacking = [replace(t, run=None) if t.arm == "learnt" and t.seed > 1 else t for t in trials]
+    found = compared(study, lacking)
+    assert ([effect.name for effect in found.effects], found.left_out) == (["same"], (("learnt", "1 run of 3"),))
+    assert "learnt is not compared: 1 run of 3." in comparison_table(study, found).caption
+    two = compared(study, [replace(t, run=None) if t.arm == "learnt" and t.seed > 2 else t for t in trials])
+    assert [effect.systems.n_a for effect in two.effects] == [1, 2]
+    other = replace(study, table=replace(study.table, baseline="learnt"))
+    assert compare_study(other, lacking) is None, "nor for a baseline"
+
+
+def test_a_system_whose_metric_is_infinite_is_left_out_and_the_others_are_compared(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", SYSTEMS)
+    trials = [
+        replace(t, run=replace(t.run, metrics=t.run.metrics | {"test/auroc": float("inf")}))  # type: ignore[type-var, union-attr]
+        if t.arm == "rule"
+        else t
+        for t in recorded(study, tmp_path / "store", dict.fromkeys(study.arms, 1.0))
+    ]
+    found = compared(study, trials)
+    assert ([effect.name for effect in found.effects], found.left_out) == (
+        ["same"],
+        (("rule", "test/auroc of seed 1 is inf"),),
+    )
+
+
+def test_a_decision_at_one_half_is_compared_at_one_half(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", SYSTEMS)
+    shown = replace(study, table=replace(study.table, compared="test/published/recall"))
+    trials = [
+        replace(t, run=replace(t.run, metrics=t.run.metrics | {"test/published/recall": 0.5, "val/threshold": 0.99}))  # type: ignore[type-var, union-attr]
+        for t in recorded(study, tmp_path / "store", {"rule": 0.3, "same": 3.0, "learnt": 3.0})
+    ]
+    recalls = {
+        t.arm: metrics(predictions(0.3 if t.arm == "rule" else 3.0, t.seed).select(split="test"), 0.5)["recall"]
+        for t in trials
+        if t.seed == 1
+    }
+    same = next(effect for effect in compared(shown, trials).effects if effect.name == "same")
+    rule = next(effect for effect in compared(shown, trials).effects if effect.name == "rule")
+    assert rule.difference - same.difference == pytest.approx(recalls["rule"] - recalls["same"])
+
+
+def test_the_page_says_what_its_differences_are_over(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "made", SYSTEMS)
+    trials = recorded(study, tmp_path / "store", {"rule": 0.3, "same": 3.0, "learnt": 3.0})
+    write_results(study, trials, [], "figleaf study table made")
+    page = (study.folder / "README.md").read_text()
+    assert "over groups of the test set" in page
+    assert "paired by seed" not in page
+    assert (study.results / "comparisons.svg").exists()
 
 
 def test_a_test_over_groups_needs_a_baseline_and_one_of_two_names(tmp_path: Path) -> None:

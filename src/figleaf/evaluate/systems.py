@@ -15,7 +15,7 @@ from figleaf.evaluate.hierarchical import STREAM, UNDEFINED, common, drawn_seeds
 from figleaf.evaluate.statistics import Interval, percentile_interval
 from figleaf.evaluate.weighted import Floats
 
-_HALVINGS = 40  # of the range in which the p-value is looked for
+_HALVINGS = 20  # of the range in which the p-value is looked for: to a millionth
 # Metrics are sums of hundreds of floats: differences below this share of the values are rounding.
 _ROUNDING = 1e-12
 

@@ -14,7 +14,7 @@ import numpy as np
 from figleaf.errors import FigleafError
 from figleaf.evaluate.arms import MeasuredArms, measure_arms
 from figleaf.evaluate.families import holm, holm_can_support, seeds_for_holm
-from figleaf.evaluate.metrics import METRICS
+from figleaf.evaluate.metrics import DEFAULT_THRESHOLD, METRICS
 from figleaf.evaluate.paired import PairedComparison, compare_arms
 from figleaf.evaluate.power import seeds_needed
 from figleaf.evaluate.predictions import Predictions
@@ -29,6 +29,7 @@ ALPHA = 0.05
 POWER = 0.8
 _RESAMPLES = 2000
 _SLICE = "slice/"
+_PUBLISHED = "published/"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def compare_study(study: Study, trials: Sequence[Trial]) -> Comparisons | None:
         for arm in (study.cells if factorial else study.arms)
     }
     if study.table.test == "groups":
-        return _compare_systems(str(baseline), records, key)
+        return _compare_systems(study, records, key)
     few = tuple((arm, "fewer than two seeds") for arm, runs in records.items() if len(runs) < 2)
     if (few and factorial) or len(records) - len(few) < 2 or baseline in dict(few):
         return None  # effects need every cell, differences the baseline
@@ -134,10 +135,14 @@ def compare_study(study: Study, trials: Sequence[Trial]) -> Comparisons | None:
     )
 
 
-def _compare_systems(baseline: str, records: dict[str, dict[int, Record]], key: str) -> Comparisons | None:
-    """Every arm against the baseline over the groups of the test set, whatever their numbers of runs."""
-    absent = tuple((arm, "no run") for arm, runs in records.items() if not runs)
-    records = {arm: runs for arm, runs in records.items() if runs}
+def _compare_systems(study: Study, records: dict[str, dict[int, Record]], key: str) -> Comparisons | None:
+    """Every arm against the baseline over the groups of the test set, whatever their numbers of runs.
+
+    An arm of several seeds of which only one has a run is not compared yet: it would pass for one without luck.
+    """
+    baseline = str(study.table.baseline)
+    absent = tuple((arm, why) for arm, runs in records.items() if (why := _no_system(runs, study.seeds_of(arm), key)))
+    records = {arm: runs for arm, runs in records.items() if arm not in dict(absent)}
     if len(records) < 2 or baseline not in records:
         return None
     measured = _measure(records, key)
@@ -161,13 +166,26 @@ def _compare_systems(baseline: str, records: dict[str, dict[int, Record]], key: 
     )
 
 
+def _no_system(runs: Mapping[int, Record], seeds: Sequence[int], key: str) -> str:
+    """Why these runs of an arm do not stand for it; empty where they do."""
+    if len(runs) < min(2, len(seeds)):
+        return f"{len(runs) or 'no'} run{' of ' + str(len(seeds)) if len(seeds) > 1 else ''}"
+    endless = [seed for seed, run in runs.items() if not math.isfinite(run.metrics[key])]
+    return f"{key} of seed {endless[0]} is {runs[endless[0]].metrics[key]}" if endless else ""
+
+
 def _measure(records: Mapping[str, Mapping[int, Record]], key: str) -> MeasuredArms:
-    """`key`, such as test/auroc or test/slice/hands/crop/auroc, of every run and under the same resamples."""
+    """`key`, such as test/auroc or test/slice/hands/crop/auroc, of every run and under the same resamples.
+
+    What was decided at 0.5 (`test/published/recall`) is decided so here, all else at the run's threshold from val.
+    """
     split, _, rest = key.partition("/")
     name = rest.rpartition("/")[2]
     within = rest.removeprefix(_SLICE).rpartition("/")[0] if rest.startswith(_SLICE) else None
     if name not in METRICS:
         raise FigleafError(f"table.compared={key}: {name!r} has no resamples; expected one of {', '.join(METRICS)}")
+
+    at_half = rest.startswith(_PUBLISHED)
 
     def part(record: Record) -> Predictions:
         return record.predictions.select(split=split, slice=within)
@@ -176,7 +194,10 @@ def _measure(records: Mapping[str, Mapping[int, Record]], key: str) -> MeasuredA
         {arm: {seed: part(record) for seed, record in runs.items()} for arm, runs in records.items()},
         name,
         thresholds={
-            arm: {seed: record.metrics.get("val/threshold", 0.5) for seed, record in runs.items()}
+            arm: {
+                seed: DEFAULT_THRESHOLD if at_half else record.metrics.get("val/threshold", DEFAULT_THRESHOLD)
+                for seed, record in runs.items()
+            }
             for arm, runs in records.items()
         },
         n=_RESAMPLES,

@@ -219,7 +219,8 @@ def _page(study: Study, found: Findings, figures: set[str], verdicts: Sequence[V
     metric = study.figure.key or study.table.columns[0].key
     captions = {
         "figure": f"{metric} of every arm",
-        "comparisons": f"differences in {compared_key(study)}, paired by seed",
+        "comparisons": f"differences in {compared_key(study)}, "
+        + ("over groups of the test set" if study.table.test == "groups" else "paired by seed"),
         "roc_pr": "mean ROC and precision-recall curves on test",
         "curves": f"{study.figure.curve} by epoch",
         "cost": f"{compared_key(study)} against GMACs",
