@@ -43,7 +43,8 @@ def main() -> int:
     lines += [
         "",
         f"The skin filter, `exact` mode (`exact_images_per_s`, wanted at least 0.5): {skin['exact_images_per_s']:.3g}; "
-        f"decisions of both modes alike (`fast_vs_exact`, wanted at least 0.97): {skin['fast_vs_exact']:.3g}.",
+        f"decisions of both modes alike (`fast_vs_exact`, wanted at least 0.97): {skin['fast_vs_exact']:.3g}. "
+        f"A normalised cut of 224 x 224 px (`ncut_s`): {skin['ncut_s']:.2g} s.",
     ]
     lines += [
         "",

@@ -9,6 +9,9 @@ The pictures are the shared photos, or else generated ones, squashed to 400 x 51
 a median has a radius of 17 px. As those photos are without people and on one side of 30 %, as many drawn scenes are
 compared.
 
+`ncut_s` are the seconds of a picture of 224 x 224 px in parts, by normalised cuts of its superpixels (`segment`), the
+superpixels included.
+
 One core, CPU seconds, sides in turns, medians over rounds. The last line is one JSON object.
 """
 
@@ -25,10 +28,13 @@ from figleaf.data import scenes
 from figleaf.data.decode import decode
 from figleaf.skin.area import agreement
 from figleaf.skin.filter import FleckFilter
+from figleaf.skin.regions import segment
 from side_by_side import median_seconds, one_core, photos, report
 
 HEIGHT, WIDTH = 400, 512
+NCUT_SIZE_PX = 224
 TIMED_EXACT = 2  # pictures a round: one takes as long as a dozen in fast mode
+TIMED_NCUT = 4
 
 RgbU8 = NDArray[np.uint8]
 
@@ -56,9 +62,14 @@ def main() -> None:
 
         return run
 
-    seconds = median_seconds(
-        {"fast": for_each(fast, options.timed), "exact": for_each(exact, TIMED_EXACT)}, options.repeats
-    )
+    to_cut = [squashed(picture, NCUT_SIZE_PX, NCUT_SIZE_PX) for picture in pictures[:TIMED_NCUT]]
+
+    def cut() -> None:
+        for picture in to_cut:
+            segment(picture)
+
+    sides = {"fast": for_each(fast, options.timed), "exact": for_each(exact, TIMED_EXACT), "ncut": cut}
+    seconds = median_seconds(sides, options.repeats)
     compared = pictures[: options.compared // 2] + drawn
     alike = agreement(map(fast.skin_mask, compared), map(exact.skin_mask, compared))
     report(
@@ -67,6 +78,7 @@ def main() -> None:
             "fast_images_per_s": round(options.timed / seconds["fast"], 1),
             "exact_images_per_s": round(TIMED_EXACT / seconds["exact"], 2),
             "fast_vs_exact": round(alike.decisions, 3),
+            "ncut_s": round(seconds["ncut"] / len(to_cut), 3),
             "mask_iou": round(alike.iou, 3),
             "mask_pixels_alike": round(alike.pixels, 3),
             "height": HEIGHT,
@@ -79,9 +91,9 @@ def main() -> None:
     )
 
 
-def squashed(rgb_u8: RgbU8) -> RgbU8:
-    """The picture at 400 x 512."""
-    return np.asarray(Image.fromarray(rgb_u8).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
+def squashed(rgb_u8: RgbU8, height: int = HEIGHT, width: int = WIDTH) -> RgbU8:
+    """The picture at this size, by default 400 x 512."""
+    return np.asarray(Image.fromarray(rgb_u8).resize((width, height), Image.Resampling.BILINEAR))
 
 
 if __name__ == "__main__":

@@ -19,5 +19,6 @@ def test_the_filter_is_timed_and_compared_in_both_modes(tmp_path: Path) -> None:
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["fast_images_per_s"] > result["exact_images_per_s"] > 0
     assert 0 <= result["mask_iou"] <= 1
+    assert 0 < result["ncut_s"] < 60
     assert (result["source"], result["compared"]) == ("generated JPEGs", 2)
     assert {"fast_vs_exact", "commit", "machine", "versions"} <= set(result)
