@@ -14,6 +14,7 @@ from figleaf.skin.fitted_colors import (
     HistogramColors,
     MixtureColors,
     color_bins,
+    log_density,
 )
 
 SKIN, OTHER = np.array([200.0, 150, 120]), np.array([110.0, 130, 140])
@@ -121,6 +122,14 @@ def test_odd_pictures_have_probabilities(model: FittedColors, shape: tuple[int, 
     assert found.shape == shape
     assert found.dtype == np.float32
     assert ((found >= 0) & (found <= 1)).all()
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_the_density_of_a_mixture_is_that_of_scikit_learn(covariance: str) -> None:
+    colors, skin, _ = two_clouds(2000, 0)
+    model = MixtureColors(components=3, covariance=covariance).fit(colors, skin)
+    for mixture in (model.skin_mixture_, model.other_mixture_):
+        np.testing.assert_allclose(log_density(mixture, colors), mixture.score_samples(colors), rtol=1e-9)
 
 
 def test_a_cloud_of_one_color_has_a_mixture_too() -> None:

@@ -113,7 +113,7 @@ def mixture(
     random_state: int,
     components: int = 8,
     covariance: str = "full",
-    pixels_per_picture: int = 300,
+    pixels_per_picture: int = 100,
     area: float = FLECK_AREA,
 ) -> ImageSystem:
     """A mixture of Gaussians for skin and one for other colours, fitted from masks, on 30 % of the area."""
