@@ -253,7 +253,7 @@ def _read(path: Path, samples: Path, sha256: str) -> Predictions:
         variants = read["variant"].to_pylist()
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError) as error:
         raise FigleafError(f"{path}: not a readable record of predictions ({error}): {_way_out(path.stem)}") from error
-    found = Predictions.from_logits(
+    return Predictions.from_logits(
         rows,
         logits,
         classes=classes,
@@ -261,9 +261,8 @@ def _read(path: Path, samples: Path, sha256: str) -> Predictions:
         data_name=metadata["data_name"],
         data_hash=metadata["data_hash"],
         errors=errors,
+        variant=variants,
     )
-    found.table["variant"] = variants
-    return found
 
 
 @lru_cache(maxsize=8)
