@@ -51,6 +51,7 @@ class DataConfig:
     root: str | None = None  # the folder that the manifest's paths start from; default: the manifest's
     classes: list[str] | None = None  # logit order; default: sorted labels
     unsafe: list[str] | None = None  # classes whose probability is the score; [] where nothing is unsafe
+    slice_by: str | None = None  # the manifest's column whose values are the slices; default: slice
     count: int = field(default=2000, metadata=_at_least(8))  # scenes: how many pictures
     seed: int = field(default=0, metadata=_seed())  # scenes and cuts
     size: int = field(default=96, metadata=_at_least(32))  # scenes: pixels a side

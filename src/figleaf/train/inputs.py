@@ -29,6 +29,8 @@ def read_manifest(data: DataConfig, home: Path) -> Manifest:
     else:
         file = manifest_file(data.manifest)
         manifest = load_manifest(file, classes=data.classes, unsafe=data.unsafe, name=data.name, root=data.root)
+    if data.slice_by is not None:
+        manifest = manifest.sliced_by(data.slice_by)
     if data.fold is not None:
         manifest = assign_fold(manifest, fold=data.fold, folds=data.folds, seed=data.seed)
     if data.calib_fraction and "train" in manifest.splits and "calib" not in manifest.splits:
