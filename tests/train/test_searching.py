@@ -1,5 +1,6 @@
 """A search goes through `figleaf train`: train is indexed, val and test are asked, every answer is kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from figleaf.cli import main
-from figleaf.config import compose, home
+from figleaf.config import MethodConfig, compose, home
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import Predictions
 from figleaf.tracking.find import find_run
@@ -99,3 +100,18 @@ def test_what_cannot_be_indexed_is_told(data: list[str]) -> None:
         searched(data, "trainer.devices=2")
     with pytest.raises(FigleafError, match="distance=far: expected quadratic or hellinger"):
         searched(data, "model.options.distance=far")
+
+
+def test_the_features_of_a_trained_run_are_searched(tmp_path: Path) -> None:
+    config = compose("train", ["data=digits", "model=debug", "trainer.epochs=1", "trainer.intervals=0"])
+    search = replace(config, evaluation=MethodConfig(method="search"))
+    with pytest.raises(FigleafError, match="the run that is to be measured is not in this tracker"):
+        train(search)
+    trained = train(config)
+    found = train(search)
+    assert found.metrics["test/label_map"] > found.metrics["test/label_chance"]
+    run = find_run(open_store(None, home()), found.run_id)
+    assert run.tags["figleaf.source_run_id"] == trained.run_id
+    assert (found.folder / "index" / "index.json").is_file()
+    with pytest.raises(FigleafError, match="method=search: takes no other settings"):
+        train(replace(config, evaluation=MethodConfig(method="search", flip=True)))
