@@ -97,7 +97,7 @@ def final_pixel_metrics(
 
 def _slice_metrics(table: pd.DataFrame) -> dict[str, float]:
     """The numbers of each slice, and of some the lowest and the spread; what is undefined is left out."""
-    found = {}
+    found: dict[str, float] = {}
     for row in table.to_dict("records"):
         place = f"test/slice/{metric_name(str(row['slice']))}"
         found |= {f"{place}/{key}": float(row[key]) for key in _BY_SLICE if row[key] == row[key]}
