@@ -112,7 +112,8 @@ class Manifest:
         Raises `FigleafError` that lists the columns there are.
         """
         if column not in self.table:
-            raise FigleafError(f"data.slice_by={column}: {self.name} has the columns {', '.join(map(str, self.table.columns))}")
+            known = ", ".join(map(str, self.table.columns))
+            raise FigleafError(f"data.slice_by={column}: {self.name} has the columns {known}")
         values = self.table[column].where(self.table[column].notna(), "").astype(str)
         return self.with_table(self.table.assign(slice=values.where(values != "", "all")))
 

@@ -102,7 +102,8 @@ def _slice_metrics(table: pd.DataFrame) -> dict[str, float]:
         place = f"test/slice/{metric_name(str(row['slice']))}"
         found |= {f"{place}/{key}": float(row[key]) for key in _BY_SLICE if row[key] == row[key]}
     for key in _SPREAD:
-        if len(values := table[key].dropna()) > 1:
+        # Cells are arrays of one number, in which pandas sees no NaN.
+        if len(values := table[key].astype(float).dropna()) > 1:
             worst, best = float(values.min()), float(values.max())
             found |= {f"test/slice_worst/{key}": worst, f"test/slice_gap/{key}": best - worst}
     return found
