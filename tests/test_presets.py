@@ -25,8 +25,9 @@ pytestmark = pytest.mark.slow
 BRIEF = ["trainer.max_steps=2", "trainer.intervals=0", "trainer.threads=1", "optimizer.batch_size=16"]
 EVERY_MODEL = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml"))
 SYSTEMS = [name for name in EVERY_MODEL if name.startswith("skin_")]
+SEARCHES = [name for name in EVERY_MODEL if name.startswith("search_")]
 DENSE = [name for name in EVERY_MODEL if "dense" in name]  # what they are taught and answer has tests of its own
-MODELS = [name for name in EVERY_MODEL if name not in SYSTEMS]
+MODELS = [name for name in EVERY_MODEL if name not in (*SYSTEMS, *SEARCHES)]
 
 
 @pytest.mark.parametrize("preset", MODELS)
@@ -61,6 +62,14 @@ def test_skin_system_is_fitted_and_answers_from_its_file(preset: str) -> None:
     scorer = scorer_of(result.folder / "checkpoints" / "best.safetensors")
     pictures = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
     assert np.isfinite(scorer.logits(pictures)).all()
+
+
+@pytest.mark.parametrize("preset", [name for name in SEARCHES if name != "search_vgg"])  # which needs ImageNet's file
+def test_search_is_indexed_and_asked(preset: str) -> None:
+    scenes = ["data=scenes", "data.count=80", "model.input_size=48", "trainer.intervals=0"]
+    found = train(compose("train", [f"model={preset}", *scenes])).metrics
+    assert found["test/label_map"] > 0
+    assert found["test/slice_precision_at_10"] > 0
 
 
 def rule() -> str:

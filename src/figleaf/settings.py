@@ -51,6 +51,7 @@ class DataConfig:
     root: str | None = None  # the folder that the manifest's paths start from; default: the manifest's
     classes: list[str] | None = None  # logit order; default: sorted labels
     unsafe: list[str] | None = None  # classes whose probability is the score; [] where nothing is unsafe
+    slice_by: str | None = None  # the manifest's column whose values are the slices; default: slice
     count: int = field(default=2000, metadata=_at_least(8))  # scenes: how many pictures
     seed: int = field(default=0, metadata=_seed())  # scenes and cuts
     size: int = field(default=96, metadata=_at_least(32))  # scenes: pixels a side
@@ -98,6 +99,16 @@ class SkinConfig:
     system: str
     input_size: int = field(default=160, metadata=_at_least(8))  # 160 x 160: the scale of Fleck's filter is 1
     options: dict[str, bool | int | float | str | None] = field(default_factory=dict)  # the system's own settings
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Search by example: train is indexed by these features and asked with val and test; see `figleaf similar`."""
+
+    features: str = field(metadata=_one_of("regions", "vgg", "histogram", "thumbnail", "dct"))
+    input_size: int = field(default=96, metadata=_at_least(1))  # at which pictures are looked at
+    weights: str = "none"  # vgg: the file of the convolutions, as model.weights of a network
+    options: dict[str, bool | int | float | str | None] = field(default_factory=dict)  # the features' own settings
 
 
 @dataclass(frozen=True)
@@ -157,7 +168,9 @@ class TrackingConfig:
 class MethodConfig:
     """How a network is asked about a picture; see `figleaf.evaluate.method.Method`, which checks the values."""
 
-    method: str = "single"  # single | dense | multi_crop | dense_multi_crop | windows | proposals | skin_regions
+    # single | dense | multi_crop | dense_multi_crop | windows | proposals | skin_regions; in a study also search: the
+    # features of the last convolutions index train, and val and test are searched for in it
+    method: str = "single"
     scales: list[float] = field(default_factory=lambda: [1.0])  # factors of the input size, or pixels from 32
     flip: bool = False  # average with the mirror image
     crops: int = 5  # multi_crop: a side of the grid
@@ -173,7 +186,8 @@ class TrainConfig:
 
     data: DataConfig
     augment: AugmentConfig
-    model: ModelConfig | SkinConfig  # a skin system is fitted: of what follows only the seed counts for it
+    # A skin system is fitted, and of a search an index is made: of what follows only the seed counts for them
+    model: ModelConfig | SkinConfig | SearchConfig
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     tracking: TrackingConfig
@@ -189,13 +203,13 @@ class TrainConfig:
     def network(self) -> ModelConfig:
         """The model where it is a network, which is what the caller has made sure of."""
         if not isinstance(self.model, ModelConfig):
-            raise TypeError(f"model.system={self.model.system} is no network")
+            raise TypeError(f"{type(self.model).__name__} is no network")
         return self.model
 
     @property
     def weights(self) -> str:
         """What the model starts from; "none" for a skin system, which is fitted from nothing."""
-        return self.model.weights if isinstance(self.model, ModelConfig) else "none"
+        return "none" if isinstance(self.model, SkinConfig) else self.model.weights
 
 
 @dataclass(frozen=True, kw_only=True)

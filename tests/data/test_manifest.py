@@ -205,3 +205,13 @@ def test_the_skin_area_manifest_loads(shared: Path) -> None:
     assert m.select("test").table["group"].nunique() == 135
     assert int((~m.select("test").is_unsafe).sum()) == 373
     assert all(mask and mask.exists() for mask in m.masks[:5])
+
+
+def test_another_column_may_be_what_slices_are_made_of(tmp_path: Path) -> None:
+    table = pd.DataFrame({"path": ["a", "b"], "label": "sfw", "split": "test", "slice": "s", "tone": ["dark", None]})
+    manifest = Manifest.from_table(table, root=tmp_path, name="made", unsafe=())
+    sliced = manifest.sliced_by("tone")
+    assert sliced.table["slice"].tolist() == ["dark", "all"]
+    assert sliced.hash != manifest.hash
+    with pytest.raises(FigleafError, match=r"data\.slice_by=skin: made has the columns path, label, .*tone"):
+        manifest.sliced_by("skin")

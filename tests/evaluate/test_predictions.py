@@ -161,3 +161,21 @@ def test_pictures_of_another_size_than_the_scorer_takes_are_a_mistake(tmp_path):
     manifest, decoded = grey_manifest(tmp_path, [0, 255])
     with pytest.raises(ValueError, match="expected"):
         predict(Brightness(input_size=8), manifest, decoded, data_hash="h")
+
+
+def test_measures_of_the_answers_are_kept_and_never_of_one_in_error(tmp_path):
+    plain = made([0.2, 0.6, 0.7], [False, True, True])
+    found = Predictions.from_logits(
+        plain.table,
+        plain.logits,
+        classes=plain.classes,
+        unsafe=plain.unsafe,
+        data_name="made-up data",
+        data_hash="0" * 64,
+        errors=[None, None, "truncated"],
+        measures={"label_map": np.array([0.5, np.nan, 0.75])},
+    )
+    back = Predictions.load(found.save(tmp_path / "p.parquet"))
+    assert (plain.measures, back.measures) == ((), ("label_map",))
+    np.testing.assert_array_equal(back.table["label_map"], [0.5, np.nan, np.nan])
+    assert back.select(split="test").measures == ("label_map",)

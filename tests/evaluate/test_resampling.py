@@ -126,3 +126,15 @@ def test_each_resample_draws_as_many_groups_as_there_are():
 def test_what_cannot_be_resampled_is_refused(p, metric, n, message):
     with pytest.raises(FigleafError, match=message):
         value_and_resamples(SameSamples.of([p]), metric, n=n, seed=0)
+
+
+def test_a_measure_of_each_answer_is_averaged_over_the_drawn_groups():
+    values = np.array([0.2, 0.4, 1.0, np.nan])
+    run = made([0.1, 0.8, 0.3, 0.9], [False, True, False, True], groups=["a", "a", "b", "c"])
+    run.table["label_map"] = values
+    samples = SameSamples.of([run])
+    found = resampled_metric(samples, "label_map", np.array([[1, 1, 1], [2, 0, 1], [0, 3, 0], [0, 0, 3]]))
+    np.testing.assert_allclose(found[0], [1.6 / 3, 0.3, 1.0, np.nan])
+    assert metrics(run)["label_map"] == pytest.approx(1.6 / 3)
+    with pytest.raises(FigleafError, match="metric 'slice_map': expected one of"):
+        resampled_metric(samples, "slice_map", np.ones((1, 3), int))

@@ -89,6 +89,32 @@ def compared(study: Study, trials: list[Trial]) -> Comparisons:
     return found
 
 
+def test_searches_are_compared_by_a_measure_of_each_answer_that_their_records_keep(tmp_path: Path) -> None:
+    text = SYSTEMS.replace("key: test/auroc, label: Test AUROC", "key: test/label_map")
+    study = write_study(tmp_path / "made", text)
+    trials = []
+    for trial in recorded(study, tmp_path / "store", {"rule": 1.0, "same": 1.0, "learnt": 1.0}):
+        told = predictions(1.0, trial.seed)
+        rng = np.random.default_rng(trial.seed)
+        told.table["label_map"] = 0.5 - 0.2 * (trial.arm == "rule") + rng.uniform(-0.05, 0.05, len(told))
+        told.table.loc[told.table["error"].notna(), "label_map"] = np.nan
+        metrics_ = trial.run.metrics | metrics_of(told)
+        run = replace(trial.run, metrics=metrics_, _read_predictions=lambda told=told: told)
+        run.save(tmp_path / "results", trial.name)
+        trials.append(replace(trial, run=Record.load(tmp_path / "results" / "records" / f"{trial.name}.json")))
+    rule, same = compared(study, trials).effects
+    assert rule.systems.difference == pytest.approx(-0.2, abs=0.02)
+    assert (rule.is_supported, same.is_supported) == (True, False)
+    wrong = write_study(tmp_path / "other", text.replace("test/label_map", "test/slice/all/label_nap"))
+    other = [replace(t, run=replace(t.run, metrics={"test/slice/all/label_nap": 0.0})) for t in trials]
+    with pytest.raises(FigleafError, match=r"'label_nap' has no resamples; expected one of auroc, .*label_map"):
+        compare_study(wrong, other)
+
+
+def metrics_of(told: Predictions) -> dict[str, float]:
+    return {"test/label_map": metrics(told.select(split="test"))["label_map"]}
+
+
 def test_systems_of_one_run_are_compared_over_the_groups_of_the_test_set(tmp_path: Path) -> None:
     study = write_study(tmp_path / "made", SYSTEMS)
     trials = recorded(study, tmp_path / "store", {"rule": 0.3, "same": 3.0, "learnt": 3.0})

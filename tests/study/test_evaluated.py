@@ -84,11 +84,41 @@ def test_an_arm_may_measure_other_runs_than_the_study_says(experiments: Path) ->
     trials = compose_trials(write_study(experiments / "several", several))
     assert {t.arm: t.config.model.dropout for t in trials} == {"single": 0.5, "dense": 0.5, "plain": 0.0}
     alone = several.replace("runs_of: {study: dropout, arm: drop0.5}\n", "")
-    with pytest.raises(FigleafError, match=r"arms\.single: say whose runs it measures"):
+    with pytest.raises(FigleafError, match=r"arms\.single\.evaluate: say whose runs with runs_of"):
         compose_trials(write_study(experiments / "several", alone))
     due = compose_trials(write_study(experiments / "several", several))
     with pytest.raises(FigleafError, match=r"arm drop0.5, seeds 1, 2;(.|\n)*arm drop0, seeds 1, 2;"):
         require_trained_runs(write_study(experiments / "several", several), due, knowing())
+
+
+def test_arms_that_measure_stand_beside_arms_that_train(experiments: Path) -> None:
+    mixed = """
+question: Which codes?
+base: [data=digits]
+seeds: [1]
+arms:
+  colors: [model=search_histogram]
+  learnt: {evaluate: {method: search}, runs_of: {study: dropout, arm: drop0}, seeds: [1, 2]}
+"""
+    study = write_study(experiments / "mixed", mixed)
+    colors, first, _ = compose_trials(study)
+    assert not study.evaluates
+    assert (colors.config.evaluation, colors.config.model.features) == (None, "histogram")
+    assert (first.config.evaluation.method, first.config.model.depth) == ("search", 11)
+    with pytest.raises(FigleafError, match="arm drop0, seeds 1, 2; `figleaf study run dropout --arm drop0`"):
+        require_trained_runs(study, [colors, *compose_trials(study)[1:]], knowing())
+    require_trained_runs(study, [colors], knowing())
+    for wrong, told in (
+        ("{method: search, flip: true}", "method=search: takes no other settings"),
+        ("{method: search}, overrides: [seed=3]", "the study sets"),
+        ("{method: search}, overrides: [model.width=1]", "overrides: an arm with runs_of trains nothing"),
+    ):
+        with pytest.raises(FigleafError, match=told):
+            compose_trials(write_study(experiments / "mixed", mixed.replace("{method: search}", wrong)))
+    write_study(experiments / "mixed", mixed)
+    again = mixed.replace("study: dropout, arm: drop0", "study: mixed, arm: learnt")
+    with pytest.raises(FigleafError, match="study mixed does not train it, but measures others"):
+        compose_trials(write_study(experiments / "again", again))
 
 
 def test_another_method_under_the_same_name_is_measured_again(experiments: Path, study: Study) -> None:

@@ -60,6 +60,16 @@ def test_pixel_metrics_are_those_of_counting_by_hand(result: TrainResult) -> Non
     assert result.metrics["test/pixel_f1"] == pytest.approx(2 * both / (marked + skin))
 
 
+def test_pixels_are_told_apart_by_any_column_with_the_worst_slice_and_the_gap() -> None:
+    metrics = fitted("data.slice_by=tone").metrics
+    found = {tone: metrics[f"test/slice/{tone}/pixel_f1"] for tone in ("light", "medium", "dark")}
+    assert metrics["test/slice_worst/pixel_f1"] == min(found.values())
+    assert metrics["test/slice_gap/pixel_f1"] == pytest.approx(max(found.values()) - min(found.values()))
+    recall = [metrics[f"test/slice/{tone}/pixel_recall"] for tone in found]
+    assert metrics["test/slice_gap/pixel_recall"] == pytest.approx(max(recall) - min(recall))
+    assert "test/slice/none/pixel_f1" not in metrics  # nobody is there, so that there is no skin to find
+
+
 def test_the_published_decision_is_that_of_the_area(result: TrainResult) -> None:
     predictions = Predictions.load(result.folder / "predictions.parquet").select(split="test")
     flagged = predictions.scores >= 0.5

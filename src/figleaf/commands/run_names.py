@@ -8,7 +8,7 @@ from pathlib import Path
 from figleaf.config import TrackingConfig, home
 from figleaf.errors import FigleafError
 from figleaf.study.best import PREFIX, find_best
-from figleaf.tracking.find import EVALUATION, KIND_TAG, FoundRun, find_run
+from figleaf.tracking.find import EVALUATION, KIND_TAG, SEARCH, FoundRun, find_run
 from figleaf.tracking.store import open_store
 
 
@@ -20,11 +20,14 @@ def named_run(reference: str, tracking: TrackingConfig) -> FoundRun:
 
 
 def weights_of(run: FoundRun) -> Path:
-    """The file of a run's best weights. Raises `FigleafError` for a run that only measured those of another."""
+    """The file of a run's best weights. Raises `FigleafError` for a run that holds none, such as an evaluation's."""
     if run.tags.get(KIND_TAG) == EVALUATION:
         trained = run.tags.get("figleaf.source_run_id", "")
         raise FigleafError(
             f"run {run.name} ({run.run_id[:12]}) holds no weights: it measured those of run {trained[:12]} by another "
             f"method; pass run={trained}"
         )
+    if run.tags.get(KIND_TAG) == SEARCH:
+        index = "" if run.folder is None else f"; `figleaf similar IMAGE --in {run.folder / 'index'}` searches in it"
+        raise FigleafError(f"run {run.name} ({run.run_id[:12]}) holds no weights: it made an index of pictures{index}")
     return run.artifact("model/best.safetensors")

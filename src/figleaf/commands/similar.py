@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from figleaf.commands.arguments import print_json, require_manifest, say, with_overrides
@@ -149,12 +149,13 @@ def _drawn(
     tiles = []
     for answer in told:
         title = f"{answer['rank']}: {answer['label']}, {answer['distance']:.3f}"
+        name = PurePosixPath(answer["path"]).name  # what a tile is wide enough for
         try:
             with quiet_pillow():
                 found = decode(Path(answer["file"]))
-            tiles.append(Tile(found, title, answer["path"]))
+            tiles.append(Tile(found, title, name))
         except DecodeError as error:
-            tiles.append(Tile(None, title, f"{error.reason}: {answer['path']}"))
+            tiles.append(Tile(None, title, f"{error.reason}: {name}"))
     drawn = draw_answers(Tile(rgb_u8, "query", file.name), tiles, show=options.show)
     with atomic_path(place) as temporary:
         Image.fromarray(drawn).save(temporary, format="PNG")

@@ -106,6 +106,17 @@ class Manifest:
             raise FigleafError(f"split={split}: {self.name} has {', '.join(self.splits) or 'no samples'}")
         return self.with_table(self.table[self.table["split"] == split])
 
+    def sliced_by(self, column: str) -> "Manifest":
+        """The same samples, sliced by another column ("all" where it is empty).
+
+        Raises `FigleafError` that lists the columns there are.
+        """
+        if column not in self.table:
+            known = ", ".join(map(str, self.table.columns))
+            raise FigleafError(f"data.slice_by={column}: {self.name} has the columns {known}")
+        values = self.table[column].where(self.table[column].notna(), "").astype(str)
+        return self.with_table(self.table.assign(slice=values.where(values != "", "all")))
+
     def with_table(self, table: pd.DataFrame) -> "Manifest":
         """The same data with other rows or other splits."""
         return replace(self, table=table.reset_index(drop=True))

@@ -151,6 +151,7 @@ METRICS: Mapping[str, Metric] = {
 
 _NOT_SHARES = frozenset({"nll", "response_ratio"})  # the metrics that are 0 or more and have no greatest value
 _SHARES = (METRICS.keys() - _NOT_SHARES) | {"prevalence", "top1", "top5"}
+_OF_SHARES = ("pixel_", "label_", "slice_")  # what the names of pixel metrics and of a search's measures begin with
 
 
 def natural_range(key: str) -> tuple[float, float]:
@@ -159,7 +160,7 @@ def natural_range(key: str) -> tuple[float, float]:
     Infinite for what is no metric of predictions, such as "cost/gmacs".
     """
     name = key.rpartition("/")[2]
-    if name in _SHARES or name.startswith("pixel_"):
+    if name in _SHARES or name.startswith(_OF_SHARES):
         return 0.0, 1.0
     return (0.0 if name in _NOT_SHARES else -math.inf), math.inf
 
@@ -205,7 +206,13 @@ def metrics(predictions: Predictions, threshold: float | None = None) -> dict[st
         # With two classes of which one is unsafe, top-1 would say what accuracy says, at another threshold.
         ranks = [k for k in (1, 5) if len(scored.classes) > k and (len(scored.classes) > 2 or not scored.has_scores)]
         values |= {f"top{k}": _top_k(scored, k) for k in ranks}
-    return values
+    return values | mean_measures(scored)
+
+
+def mean_measures(predictions: Predictions) -> dict[str, float]:
+    """The mean of each measure over the rows that have it; what no row has is left out."""
+    columns = {name: predictions.table[name].to_numpy(dtype=np.float64) for name in predictions.measures}
+    return {name: float(np.nanmean(found)) for name, found in columns.items() if not np.isnan(found).all()}
 
 
 def slice_table(predictions: Predictions, threshold: float | None = None) -> pd.DataFrame:

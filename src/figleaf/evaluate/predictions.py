@@ -1,7 +1,7 @@
 """Predictions: one row a sample. Metrics, thresholds, intervals, curves and parity checks read nothing else."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,7 @@ class Predictions:
     `table` has the columns sample_id (POSIX path relative to the manifest), content_sha256, split, group, slice, label
     (a class name), logits ((C,) float32), score (P(unsafe) in [0, 1]), variant ("clean", or the perturbation, crop
     scheme or scale) and error (missing, or why there is no score; logits and score are missing then). Without unsafe
-    classes the score is missing and that is no error.
+    classes the score is missing and that is no error. Any further columns are the `measures` of each answer.
 
     `classes` (C,) names the logits. `unsafe` names what counts as unsafe, among the classes and among the labels: a
     network may be measured on data whose classes have other names. `data_name` is what tables call the data,
@@ -70,11 +70,12 @@ class Predictions:
         data_hash: str,
         errors: Sequence[str | None] | None = None,
         variant: str | Sequence[str] = "clean",
+        measures: Mapping[str, NDArray[np.floating]] | None = None,
     ) -> Self:
         """Score the logits (N, C) of `samples` (N rows with `SAMPLE_COLUMNS`); `variant` is of all rows, or one of each.
 
         Rows with an error keep it and lose their logits; rows whose logits are not finite become errors, so that a
-        diverged network is seen as one.
+        diverged network is seen as one. `measures` (N,) become further columns, NaN in rows with an error.
         """
         if logits.shape != (len(samples), len(classes)):
             raise ValueError(f"logits {logits.shape}: expected ({len(samples)}, {len(classes)})")
@@ -95,6 +96,7 @@ class Predictions:
                 "variant": pd.Series([variant] * len(samples) if isinstance(variant, str) else variant, dtype=str),
                 "error": pa.array(reasons, pa.string()).to_pandas(),
             }
+            | {name: np.where(scored, np.asarray(column, float), np.nan) for name, column in (measures or {}).items()}
         )
         return cls(table, tuple(classes), tuple(unsafe), data_name, data_hash)
 
@@ -120,6 +122,14 @@ class Predictions:
     def is_unsafe(self) -> NDArray[np.bool_]:
         """(N,) True where the label is an unsafe one."""
         return self.table["label"].isin(self.unsafe).to_numpy(dtype=bool)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the columns, float64, that say how good each answer was by itself, such as its average precision.
+
+        Their means over samples are metrics of those names. NaN where there is nothing to measure.
+        """
+        return tuple(name for name in self.table.columns if name not in _SCHEMA.names)
 
     @property
     def has_scores(self) -> bool:
@@ -152,10 +162,13 @@ class Predictions:
 
     def save(self, path: Path) -> Path:
         """Write Parquet to `path` and return it. Equal predictions give equal bytes with the same pyarrow."""
-        columns = {field.name: pa.array(self.table[field.name], field.type, from_pandas=True) for field in _SCHEMA}
+        schema = _SCHEMA
+        for name in self.measures:
+            schema = schema.append(pa.field(name, pa.float64()))
+        columns = {field.name: pa.array(self.table[field.name], field.type, from_pandas=True) for field in schema}
         metadata = {name: json.dumps(getattr(self, name), ensure_ascii=False) for name in _METADATA}
         with atomic_path(path) as temporary:
-            pq.write_table(pa.table(columns, schema=_SCHEMA.with_metadata(metadata)), temporary, compression="zstd")
+            pq.write_table(pa.table(columns, schema=schema.with_metadata(metadata)), temporary, compression="zstd")
         return path
 
     @classmethod
@@ -173,7 +186,8 @@ class Predictions:
         if lacking:
             raise FigleafError(f"{path}: not a file of predictions, it lacks {', '.join(lacking)}")
         classes, unsafe, data_name, data_hash = (json.loads(metadata[name.encode()]) for name in _METADATA)
-        table = read.select(_SCHEMA.names).to_pandas()
+        measures = [field.name for field in read.schema if field.name not in _SCHEMA.names]
+        table = read.select([*_SCHEMA.names, *measures]).to_pandas()
         return cls(table, tuple(classes), tuple(unsafe), data_name, data_hash)
 
 

@@ -14,6 +14,7 @@ from figleaf.evaluate.alignment import SameSamples
 from figleaf.evaluate.grouped_auroc import GroupedAuroc
 from figleaf.evaluate.metrics import DEFAULT_THRESHOLD, METRICS, Metric
 from figleaf.evaluate.predictions import Predictions
+from figleaf.evaluate.retrieval_metrics import GroupResamples
 from figleaf.evaluate.weighted import Floats, RankedPredictions
 
 # Weights held at once, (resamples, samples) in float64: half a megabyte, so that a run's curves stay in the cache.
@@ -64,11 +65,15 @@ def resampled_metric(
     `counts` (B, G): how often each of `samples.groups` was drawn; a row of ones gives the samples' own value.
     `thresholds`: each run's own, chosen on its validation data (None: 0.5). AUROC is counted by pairs of groups
     (`GroupedAuroc`); everything else, and AUROC with very many groups, is ranked (`RankedPredictions`). The two agree
-    to rounding, and the choice hangs on the data alone. Raises `FigleafError` for a metric without a name here.
+    to rounding, and the choice hangs on the data alone. A measure that all runs have is averaged. Raises
+    `FigleafError` for a metric without a name here.
     """
     given = [None] * len(samples.runs) if thresholds is None else list(thresholds)
     if counts.ndim != 2 or counts.shape[1] != len(samples.groups):
         raise ValueError(f"counts {counts.shape}: expected (B, {len(samples.groups)})")
+    if isinstance(metric, str) and all(metric in run.measures for run in samples.runs):
+        drawn = GroupResamples(samples.group, np.asarray(counts, np.int64))
+        return np.stack([drawn.means(run.table[metric].to_numpy(dtype=np.float64)) for run in samples.runs])
     if isinstance(metric, str) and metric not in METRICS:
         raise FigleafError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
     function = METRICS[metric] if isinstance(metric, str) else metric

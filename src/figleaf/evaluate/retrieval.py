@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from figleaf.errors import FigleafError
 from figleaf.evaluate.retrieval_metrics import (
     Estimate,
     GroupResamples,
+    QueryMetrics,
     estimate,
     other_groups,
     query_metrics,
@@ -24,6 +26,23 @@ from figleaf.skin.retrieval import ImageIndex, Search
 # What makes an answer a hit: the column in which query and answer agree.
 CRITERIA: Mapping[str, str] = {"same_label": "label", "same_slice": "slice"}
 RECALL_AT = 10
+VOTERS = 10  # the nearest pictures whose labels answer for the query's
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What an index answered to Q queries, the pictures `rows` (Q,) of a manifest.
+
+    `metrics` by criterion; `votes` (Q, C): how many of the `VOTERS` nearest pictures have each of the index's classes.
+    Approximate search finds the share `recall` of the `RECALL_AT` nearest. `ms` of a query by what is done: encode,
+    exact search, approximate search.
+    """
+
+    rows: NDArray[np.intp]
+    metrics: Mapping[str, QueryMetrics]
+    votes: NDArray[np.int64]
+    recall: float
+    ms: Mapping[str, float]
 
 
 def measure(
@@ -44,9 +63,9 @@ def measure(
     if not indexes:
         raise FigleafError("no index to evaluate")
     names = list(indexes)
-    asked = {name: _ask(indexes[name], manifest, pictures(indexes[name].code.size)) for name in names}
+    asked = {name: ask(indexes[name], manifest, pictures(indexes[name].code.size)) for name in names}
     first = asked[names[0]]
-    table = manifest.table.iloc[first["rows"]]
+    table = manifest.table.iloc[first.rows]
     if intervals < 1:
         raise FigleafError(f"intervals={intervals}: expected at least 1")
     resamples = GroupResamples.draw(table["group"].tolist(), intervals, seed)
@@ -59,19 +78,19 @@ def measure(
             "features": index.features,
             "pictures": len(index),
             "dimensions": int(index.codes.shape[1]),
-            "recall_of_approximate": found["recall"],
-            "ms_per_query": found["ms"],
+            "recall_of_approximate": {"at": RECALL_AT, "mean": found.recall},
+            "ms_per_query": dict(found.ms),
         }
-        own.update({criterion: _by_slice(found[criterion].named, resamples, slices) for criterion in CRITERIA})
+        own.update({criterion: _by_slice(found.metrics[criterion].named, resamples, slices) for criterion in CRITERIA})
         report["indexes"][name] = own
     for name in names[1:]:
-        if not np.array_equal(asked[name]["rows"], first["rows"]):
+        if not np.array_equal(asked[name].rows, first.rows):
             raise FigleafError(f"{name}: other queries than {names[0]}'s can be read at its size")
         report["against_first"][name] = {
             criterion: _by_slice(
                 {
-                    metric: values - first[criterion].named[metric]
-                    for metric, values in asked[name][criterion].named.items()
+                    metric: values - first.metrics[criterion].named[metric]
+                    for metric, values in asked[name].metrics[criterion].named.items()
                     if metric != "chance"
                 },
                 resamples,
@@ -82,11 +101,19 @@ def measure(
     return report
 
 
-def _ask(index: ImageIndex, manifest: Manifest, pictures: DecodedImages) -> dict[str, Any]:
-    rows = np.flatnonzero(pictures.usable)
+def ask(
+    index: ImageIndex, manifest: Manifest, pictures: DecodedImages, among: NDArray[np.bool_] | None = None
+) -> Asked:
+    """Ask `index` with the readable pictures of `manifest`, or with those `among` (N,) them.
+
+    A picture of the query's own group, or a copy of the query, is never an answer. Raises `FigleafError` when there is
+    nothing to ask with.
+    """
+    chosen = np.ones(len(manifest), bool) if among is None else among
+    rows = np.flatnonzero(pictures.usable & chosen)
     if not len(rows):
         raise FigleafError(
-            f"{manifest.name}: none of its {len(manifest)} pictures can be read; see `figleaf data check`"
+            f"{manifest.name}: none of its {int(chosen.sum())} pictures can be read; see `figleaf data check`"
         )
     started = time.perf_counter()
     codes = index.code.transform([np.asarray(pictures.pixels[row]) for row in rows]).astype(np.float32)
@@ -99,15 +126,24 @@ def _ask(index: ImageIndex, manifest: Manifest, pictures: DecodedImages) -> dict
         table["group"].tolist(), index.table["group"].tolist(), content, index.table["content_sha256"].tolist()
     )
     distances = _distances(codes, index.codes)
-    found: dict[str, Any] = {"rows": rows, **_searched(index, codes, encoding)}
+    found = {}
     for criterion, column in CRITERIA.items():
         relevant = table[column].to_numpy(object)[:, None] == index.table[column].to_numpy(object)[None]
         found[criterion] = query_metrics(distances, np.asarray(relevant, bool), candidates)
-    return found
+    recalled, ms = _searched(index, codes, encoding)
+    return Asked(rows, found, _votes(index, distances, candidates), recalled, ms)
 
 
-def _searched(index: ImageIndex, codes: NDArray[np.float32], encoding: float) -> dict[str, Any]:
-    """How the two ways of search agree, and what they take."""
+def _votes(index: ImageIndex, distances: Floats, candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
+    labels = index.table["label"].to_numpy(object)
+    away = np.where(candidates, distances, np.inf)
+    nearest = np.argsort(away, axis=1, kind="stable")[:, :VOTERS]
+    counts = np.isfinite(np.take_along_axis(away, nearest, axis=1))
+    return np.stack([((labels[nearest] == name) & counts).sum(axis=1) for name in index.classes], axis=1)
+
+
+def _searched(index: ImageIndex, codes: NDArray[np.float32], encoding: float) -> tuple[float, dict[str, float]]:
+    """How much of what exact search finds approximate search finds, and what they take in milliseconds."""
     both: dict[str, list[NDArray[np.int64]]] = {}
     seconds: dict[str, float] = {}
     searches: tuple[Search, ...] = ("exact", "approximate")
@@ -119,10 +155,7 @@ def _searched(index: ImageIndex, codes: NDArray[np.float32], encoding: float) ->
         both[search] = [np.array([answer.row for answer in of_query]) for of_query in answers]
     shares = [recall(near, nearest) for near, nearest in zip(both["approximate"], both["exact"], strict=True)]
     ms = {"encode": encoding, **seconds}
-    return {
-        "recall": {"at": RECALL_AT, "mean": float(np.mean(shares))},
-        "ms": {name: round(1e3 * value / len(codes), 3) for name, value in ms.items()},
-    }
+    return float(np.mean(shares)), {name: round(1e3 * value / len(codes), 3) for name, value in ms.items()}
 
 
 def _distances(queries: NDArray[np.float32], codes: NDArray[np.float32]) -> Floats:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figleaf.errors import FigleafError
+from figleaf.evaluate.predictions import Predictions
 from figleaf.evaluate.statistics import Interval, percentile_interval
 from figleaf.evaluate.weighted import Floats
 
@@ -123,3 +124,16 @@ def estimate(
         return None
     means = resamples.means(values, among)
     return Estimate(float(values[counted].mean()), percentile_interval(means, level), int(counted.sum()))
+
+
+def measure_intervals(predictions: Predictions, *, n: int = 1000, seed: int = 0) -> dict[str, Interval]:
+    """95 % intervals of the means of all measures, over the groups of `predictions`.
+
+    Empty with fewer than two groups or `n` = 0; what no row has is left out.
+    """
+    table = predictions.table
+    if n == 0 or not predictions.measures or table["group"].nunique() < 2:
+        return {}
+    resamples = GroupResamples.draw(table["group"].tolist(), n, seed)
+    means = {name: resamples.means(table[name].to_numpy(dtype=np.float64)) for name in predictions.measures}
+    return {name: percentile_interval(found) for name, found in means.items() if not np.isnan(found).all()}

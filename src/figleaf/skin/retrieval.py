@@ -16,6 +16,7 @@ from figleaf.data.manifest import Manifest, sample_path
 from figleaf.errors import FigleafError
 from figleaf.skin.codes import Code, ColorHistogram, DctCode, Thumbnail
 from figleaf.skin.neighbours import Codes, NearestGraph, exact
+from figleaf.skin.options import require_options
 
 COLUMNS = ("path", "label", "split", "group", "slice", "content_sha256")
 # Up to here comparing with everything takes a few milliseconds, and is right.
@@ -44,6 +45,22 @@ FEATURES: Mapping[str, Callable[..., Code]] = {
     "thumbnail": Thumbnail,
     "dct": DctCode,
 }
+
+
+def parameters_of(
+    features: str, options: Mapping[str, Any], *, size: int, weights: str = "none", random_state: int = 0
+) -> dict[str, Any]:
+    """What the code of these features is built with: its own `options`, and of the rest what it has a use for.
+
+    Raises `FigleafError` for an unknown option, and when `weights` are lacking, or given to what reads none.
+    """
+    known = FEATURES[features]().get_params(deep=False)
+    if ("weights" in known) != (weights != "none"):
+        expected = "a file of convolutions" if "weights" in known else f"none, since {features} reads no network"
+        raise FigleafError(f"model.weights={weights}: expected {expected}")
+    given = {"size": size, "weights": weights, "random_state": random_state}
+    require_options(features, options, {name: value for name, value in known.items() if name not in given})
+    return {**options, **{name: value for name, value in given.items() if name in known}}
 
 
 @dataclass(frozen=True)
@@ -105,18 +122,26 @@ class ImageIndex:
 
 
 def build(
-    manifest: Manifest, pictures: DecodedImages, features: str, parameters: Mapping[str, Any], *, data_hash: str
+    manifest: Manifest,
+    pictures: DecodedImages,
+    features: str,
+    parameters: Mapping[str, Any],
+    *,
+    data_hash: str,
+    among: NDArray[np.bool_] | None = None,
 ) -> ImageIndex:
     """The index of the readable pictures of `manifest`, which `pictures` holds at the code's size, in its order.
 
-    `parameters` are the code's. Raises `FigleafError` for unknown features and when nothing can be read.
+    Of all of them, or of those `among` (N,) them. `parameters` are the code's. Raises `FigleafError` for unknown
+    features and when nothing can be read.
     """
     if features not in FEATURES:
         raise FigleafError(f"features={features}: expected one of {', '.join(FEATURES)}")
-    readable = np.flatnonzero(pictures.usable)
+    chosen = np.ones(len(manifest), bool) if among is None else among
+    readable = np.flatnonzero(pictures.usable & chosen)
     if not len(readable):
         raise FigleafError(
-            f"{manifest.name}: none of its {len(manifest)} pictures can be read; see `figleaf data check`"
+            f"{manifest.name}: none of its {int(chosen.sum())} pictures can be read; see `figleaf data check`"
         )
     code = FEATURES[features](**parameters)
     # Row by row from the memory map: a copy of all of them may not fit.

@@ -19,6 +19,7 @@ from figleaf.skin.filter import FleckFilter
 from figleaf.skin.fitted_colors import BoostedColors, FittedColorPixels, FittedColors, HistogramColors, MixtureColors
 from figleaf.skin.image_system import ImageSystem
 from figleaf.skin.limb_system import LimbRule
+from figleaf.skin.options import require_options
 from figleaf.skin.pixel_model import PixelModel, RulePixels
 from figleaf.skin.pixel_rules import ChaiNganRule, HsvRule, KovacRule, NormalisedRgbRule
 from figleaf.skin.published_mixture import JonesRehgMixture
@@ -203,16 +204,7 @@ def build(name: str, options: Mapping[str, Any], *, random_state: int) -> ImageS
     """The system of that name, not fitted yet. Raises `FigleafError` for an unknown name, option or value."""
     if name not in SYSTEMS:
         raise FigleafError(f"model.system={name}: expected one of {', '.join(SYSTEMS)}")
-    known = options_of(name)
-    for option, value in options.items():
-        where = f"model.options.{option}={value}"
-        if option not in known:
-            raise FigleafError(f"{where}: {name} has the options {', '.join(known) or 'none'}")
-        expected = type(known[option])
-        if not (isinstance(value, expected) or (expected is float and isinstance(value, int))) or (
-            expected is not bool and isinstance(value, bool)
-        ):
-            raise FigleafError(f"{where}: expected {_WORDS[expected]}, such as {known[option]}")
+    require_options(name, options, options_of(name))
     return SYSTEMS[name](random_state=random_state, **options)
 
 
@@ -220,6 +212,3 @@ def options_of(name: str) -> dict[str, Any]:
     """The options of a system with their defaults."""
     parameters = inspect.signature(SYSTEMS[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.name != "random_state"}
-
-
-_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}

@@ -182,8 +182,10 @@ def _measure(records: Mapping[str, Mapping[int, Record]], key: str) -> MeasuredA
     split, _, rest = key.partition("/")
     name = rest.rpartition("/")[2]
     within = rest.removeprefix(_SLICE).rpartition("/")[0] if rest.startswith(_SLICE) else None
-    if name not in METRICS:
-        raise FigleafError(f"table.compared={key}: {name!r} has no resamples; expected one of {', '.join(METRICS)}")
+    measures = set.intersection(*(set(r.predictions.measures) for runs in records.values() for r in runs.values()))
+    if name not in METRICS and name not in measures:
+        known = ", ".join([*METRICS, *sorted(measures)])
+        raise FigleafError(f"table.compared={key}: {name!r} has no resamples; expected one of {known}")
 
     at_half = rest.startswith(_PUBLISHED)
 

@@ -1,9 +1,9 @@
-"""Studies that train nothing: their arms are evaluation methods, each measured on the runs of a trained arm.
+"""Arms that train nothing: evaluation methods, each measured on the runs of a trained arm; often all of a study's.
 
 `runs_of: {study: NAME, arm: ARM}` names those runs, and each arm its method, such as
 `{evaluate: {method: dense, scales: [96], flip: true}}`. A trial is a run that measures the weights of the trained run
 with its seed, so that arms are paired by network, and records, tables and tests are those of any study. An arm may name
-other runs than the study does, with a `runs_of` of its own.
+other runs than the study does, with a `runs_of` of its own, also in a study whose other arms train.
 """
 
 from collections.abc import Sequence
@@ -22,20 +22,19 @@ if TYPE_CHECKING:  # a plan is made of what this module gives
 def shared_overrides(study: Study, arm: str) -> tuple[str, ...]:
     """What the overrides of `arm` come after: the study's base, or the overrides of the runs that it evaluates.
 
-    Raises `FigleafError` when the study mixes training and evaluation, and when there is no such arm or seed.
+    Raises `FigleafError` when the arm mixes training and evaluation, and when there is no such arm or seed.
     """
     where, of = study.folder / FILE_NAME, study.source_of(arm)
-    if not study.evaluates:
+    if of is None:
         if study.arms[arm].evaluate is not None:
             raise FigleafError(f"{where}: arms.{arm}.evaluate: say whose runs with runs_of: {{study: NAME, arm: ARM}}")
         return study.base
-    if of is None:
-        raise FigleafError(f"{where}: arms.{arm}: say whose runs it measures with runs_of: {{study: NAME, arm: ARM}}")
-    trains = ["base"] * bool(study.base) + [f"arms.{arm}"] * (study.arms[arm].evaluate is None)
+    trains = ["base"] * bool(study.base and study.evaluates) + [f"arms.{arm}"] * (study.arms[arm].evaluate is None)
     trains += [f"arms.{arm}.overrides"] * bool(study.arms[arm].overrides)
     if trains:
+        what = "a study" if study.evaluates else "an arm"
         raise FigleafError(
-            f"{where}: {trains[0]}: a study with runs_of trains nothing: each arm is evaluate: {{method: NAME, ...}}, "
+            f"{where}: {trains[0]}: {what} with runs_of trains nothing: each arm is evaluate: {{method: NAME, ...}}, "
             f"and everything else comes from study {of.study}"
         )
     source = find_study(of.study, study.folder.parent)
@@ -43,6 +42,8 @@ def shared_overrides(study: Study, arm: str) -> tuple[str, ...]:
         raise FigleafError(f"{where}: runs_of.study={of.study}: it trains nothing itself; name the study that does")
     if of.arm not in source.arms:
         raise FigleafError(f"{where}: runs_of.arm={of.arm}: study {of.study} has {', '.join(source.arms)}")
+    if source.source_of(of.arm) is not None:
+        raise FigleafError(f"{where}: runs_of.arm={of.arm}: study {of.study} does not train it, but measures others")
     trained = source.seeds_of(of.arm)
     if lacking := sorted(set(study.seeds_of(arm)) - set(trained)):
         raise FigleafError(
@@ -57,16 +58,15 @@ def with_method(config: TrainConfig, method: MethodConfig | None) -> TrainConfig
     if method is None:
         return config
     # Slow to import, and most studies have no use for it.
-    from figleaf.train.evaluation import method_of, perturbations_of
+    from figleaf.train.evaluation import require_method
 
-    perturbations_of(method)
-    method_of(method).sizes(config.model.input_size)
+    require_method(method, config)
     return replace(config, evaluation=method)
 
 
 def require_trained_runs(study: Study, due: "Sequence[Trial]", known: "Knowledge") -> None:
     """Raises `FigleafError` that names the command to give when a run that is to be measured is not in the tracker."""
-    if not study.evaluates or known.data_hash is None:
+    if known.data_hash is None:
         return
     from figleaf.train.evaluation import trained_run
 

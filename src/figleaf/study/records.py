@@ -1,8 +1,9 @@
 """Records: what a study keeps of a finished run, small enough to commit.
 
 `results/records/ARM-SEED.json` holds configuration, provenance, metrics and learning curves, `ARM-SEED.parquet` beside
-it the logits, and `results/samples-HASH.parquet` the samples they belong to, once for all runs on the same data. From
-these a fresh clone computes every table, figure and interval again, without the tracker and without training.
+it the logits and, of a search, how good each answer was, and `results/samples-HASH.parquet` the samples they belong to,
+once for all runs on the same data. From these a fresh clone computes every table, figure and interval again, without
+the tracker and without training.
 """
 
 import hashlib
@@ -230,9 +231,13 @@ def _write(predictions: Predictions, path: Path, results: Path) -> None:
         "variant": pa.array(table["variant"], pa.string()),
         "error": pa.array(table["error"], pa.string(), from_pandas=True),
     }
+    schema = _LOGITS
+    for name in predictions.measures:
+        columns[name] = pa.array(table[name], pa.float64(), from_pandas=True)
+        schema = schema.append(pa.field(name, pa.float64()))
     metadata = {name: json.dumps(getattr(predictions, name), ensure_ascii=False) for name in _METADATA}
     with atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns, schema=_LOGITS.with_metadata(metadata)), temporary, compression="zstd")
+        pq.write_table(pa.table(columns, schema=schema.with_metadata(metadata)), temporary, compression="zstd")
 
 
 def _read(path: Path, samples: Path, sha256: str) -> Predictions:
@@ -251,6 +256,7 @@ def _read(path: Path, samples: Path, sha256: str) -> Predictions:
         has = read["logits"].is_valid().to_numpy()
         logits[has] = read["logits"].combine_chunks().flatten().to_numpy().reshape(-1, len(classes))
         variants = read["variant"].to_pylist()
+        measures = {name: read[name].to_numpy() for name in read.schema.names if name not in _LOGITS.names}
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError) as error:
         raise FigleafError(f"{path}: not a readable record of predictions ({error}): {_way_out(path.stem)}") from error
     return Predictions.from_logits(
@@ -262,6 +268,7 @@ def _read(path: Path, samples: Path, sha256: str) -> Predictions:
         data_hash=metadata["data_hash"],
         errors=errors,
         variant=variants,
+        measures=measures,
     )
 
 

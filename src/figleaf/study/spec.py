@@ -171,8 +171,8 @@ class Study:
 
     @property
     def evaluates(self) -> bool:
-        """Whether it trains nothing and measures runs of other studies."""
-        return self.runs_of is not None or any(arm.runs_of is not None for arm in self.arms.values())
+        """Whether it trains nothing and measures runs of other studies in all of its arms."""
+        return self.runs_of is not None or all(arm.runs_of is not None for arm in self.arms.values())
 
     def source_of(self, arm: str) -> RunsOf | None:
         """The runs that an arm measures: its own choice, or the study's; None where it trains."""
@@ -307,7 +307,7 @@ def _check(study: Study) -> None:
 
     _check_comparisons(study)
     if study.search is not None:
-        if study.evaluates:
+        if any(study.source_of(arm) for arm in study.arms):
             raise FigleafError("search: a study with runs_of trains nothing; search in the study that it names")
         study.search.check(list(study.arms), study.select.key, study.select.mode)
 

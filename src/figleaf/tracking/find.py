@@ -18,8 +18,9 @@ from mlflow.tracking import MlflowClient
 from figleaf.errors import FigleafError
 from figleaf.tracking.store import Store, first_line
 
-KIND_TAG = "figleaf.kind"  # of runs that hold no model: the parent run of a study, and
-EVALUATION = "evaluation"  # the measurement of another run's weights
+KIND_TAG = "figleaf.kind"  # of runs that hold no model: the parent run of a study,
+EVALUATION = "evaluation"  # the measurement of another run's weights, and
+SEARCH = "search"  # an index of pictures
 _SHORTEST_PREFIX = 4
 _RUNS_PER_PAGE = 1000
 _LISTED = 10

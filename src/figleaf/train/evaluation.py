@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from figleaf.config import MethodConfig, TrainConfig, fingerprint, home
+from figleaf.config import MethodConfig, ModelConfig, TrainConfig, fingerprint, home
 from figleaf.errors import FigleafError
 from figleaf.evaluate.method import CLEAN, Method, predict_by
 from figleaf.evaluate.perturbations import PERTURBATIONS
@@ -20,6 +20,7 @@ from figleaf.evaluate.saved_scorer import scorer_of
 from figleaf.files import sha256_file
 from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.store import open_store
+from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs, decode_for
 from figleaf.train.measure import cost_metrics, final_metrics
 from figleaf.train.objective import Measurement
@@ -27,6 +28,7 @@ from figleaf.train.records import Recorder
 from figleaf.vgg.scorer import TorchScorer
 
 SOURCE_TAG = "figleaf.source_run_id"  # whose weights were measured
+SEARCH = MethodConfig(method="search")  # no way to score a picture: the network's features are searched
 
 
 def method_of(config: MethodConfig) -> Method:
@@ -47,6 +49,18 @@ def perturbations_of(config: MethodConfig) -> tuple[str, ...]:
     return tuple(PERTURBATIONS) if "all" in config.perturb else tuple(config.perturb)
 
 
+def require_method(method: MethodConfig, config: TrainConfig) -> None:
+    """Raises `FigleafError` when the runs of `config` cannot be measured by `method`."""
+    if method.method == SEARCH.method:
+        if method != SEARCH:
+            raise FigleafError("method=search: takes no other settings, each picture is looked at once as it is")
+        if not isinstance(config.model, ModelConfig):
+            raise FigleafError("method=search: searches by a network's features, and these runs are of no network")
+        return
+    perturbations_of(method)
+    method_of(method).sizes(config.model.input_size)
+
+
 def trained_run(config: TrainConfig, data_hash: str, found: Sequence[FoundRun]) -> FoundRun | None:
     """The finished run among `found`, the newest first, whose weights `config` measures; None when it is not there."""
     wanted = fingerprint(replace(config, evaluation=None), data_hash)
@@ -54,15 +68,16 @@ def trained_run(config: TrainConfig, data_hash: str, found: Sequence[FoundRun]) 
     return next((run for run in finished if run.tags.get("figleaf.fingerprint") == wanted), None)
 
 
-def measure_trained(config: TrainConfig, inputs: Inputs, recorder: Recorder) -> dict[str, float]:
+def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, recorder: Recorder) -> dict[str, float]:
     """Predictions by `config.evaluation` with the weights of the trained run, and metrics from them, recorded.
 
     `cost/passes` and `cost/gmacs` are those of one picture. `time/scored_per_second` counts pictures of val and test,
     decoded before. With `perturb` the test split is scored under those perturbations, too; see
-    `figleaf.evaluate.robustness`. Raises `FigleafError` when the trained run, or its weights, are not in the tracker.
+    `figleaf.evaluate.robustness`. A search is measured as in `figleaf.train.searching`. Raises `FigleafError` when the
+    trained run, or its weights, are not in the tracker.
     """
     assert config.evaluation is not None, "what this module is for"
-    method, names = method_of(config.evaluation), perturbations_of(config.evaluation)
+    require_method(config.evaluation, config)
     trained = trained_run(config, inputs.data_hash, runs(open_store(config.tracking.uri, home())))
     if trained is None:
         raise FigleafError(
@@ -70,6 +85,16 @@ def measure_trained(config: TrainConfig, inputs: Inputs, recorder: Recorder) -> 
             "train it first"
         )
     weights = trained.artifact("model/best.safetensors")
+    tags = {SOURCE_TAG: trained.run_id, "figleaf.best_sha256": sha256_file(weights)}
+    if config.evaluation == SEARCH:
+        from figleaf.train.searching import INDEX, measure_search
+
+        parameters = {"weights": str(weights), "size": config.model.input_size}
+        searched = measure_search("vgg", parameters, folder.path / INDEX, inputs, config)
+        recorder.start_at(0)
+        recorder.measured(searched, 0, tags)
+        return searched.metrics
+    method, names = method_of(config.evaluation), perturbations_of(config.evaluation)
     # On the CPU the scores of a GPU's run are the same to rounding, and the record says on what they were computed.
     device = "cuda" if config.trainer.accelerator == "gpu" and torch.cuda.is_available() else "cpu"
     scorer = scorer_of(weights, device)
@@ -102,6 +127,5 @@ def measure_trained(config: TrainConfig, inputs: Inputs, recorder: Recorder) -> 
         changed = perturbed(scorer, inputs.manifest, clean, names, max_pixels=config.data.max_pixels)
         found |= robustness_metrics(changed, threshold)
         recorder.keep(changed, "robustness.parquet")
-    tags = {SOURCE_TAG: trained.run_id, "figleaf.best_sha256": sha256_file(weights)}
     recorder.measured(Measurement(found, predictions, threshold), 0, tags)
     return found

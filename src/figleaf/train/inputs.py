@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.config import AugmentConfig, DataConfig, ModelConfig, SkinConfig
+from figleaf.config import AugmentConfig, DataConfig, ModelConfig, SearchConfig, SkinConfig
 from figleaf.data.augment import ViewThenColors, build_augmentation
 from figleaf.data.cache import DecodedImages, data_hash, decode_cached
 from figleaf.data.manifest import SPLITS, Manifest, load_manifest
@@ -29,6 +29,8 @@ def read_manifest(data: DataConfig, home: Path) -> Manifest:
     else:
         file = manifest_file(data.manifest)
         manifest = load_manifest(file, classes=data.classes, unsafe=data.unsafe, name=data.name, root=data.root)
+    if data.slice_by is not None:
+        manifest = manifest.sliced_by(data.slice_by)
     if data.fold is not None:
         manifest = assign_fold(manifest, fold=data.fold, folds=data.folds, seed=data.seed)
     if data.calib_fraction and "train" in manifest.splits and "calib" not in manifest.splits:
@@ -158,9 +160,9 @@ class Inputs:
         )
 
 
-def reads_masks(model: ModelConfig | SkinConfig) -> bool:
+def reads_masks(model: ModelConfig | SkinConfig | SearchConfig) -> bool:
     """Whether such a model learns from masks as well as from pictures."""
-    return isinstance(model, SkinConfig) or model.head == "dense"
+    return isinstance(model, SkinConfig) or (isinstance(model, ModelConfig) and model.head == "dense")
 
 
 def load_inputs(data: DataConfig, size: int, larger: float, home: Path, *, masks: bool = False) -> Inputs:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from figleaf.config import TrainConfig
 from figleaf.data.sampler import BatchPlan, shard
 from figleaf.errors import FigleafError
-from figleaf.evaluate.metrics import metrics, slice_table
+from figleaf.evaluate.metrics import mean_measures, metrics, slice_table
 from figleaf.evaluate.predictions import Predictions, samples_of
+from figleaf.evaluate.retrieval_metrics import measure_intervals
 from figleaf.evaluate.statistics import bootstrap_intervals
 from figleaf.evaluate.thresholds import choose_threshold
 from figleaf.tracking.params import metric_name
@@ -96,16 +97,19 @@ def final_metrics(predictions: Predictions, resamples: int, seed: int) -> tuple[
         if not len(part):
             continue
         found |= {f"{split}/{key}": value for key, value in metrics(part, threshold).items()}
+        intervals = measure_intervals(part, n=resamples, seed=seed)
         if resamples and part.has_both_labels:
-            intervals = bootstrap_intervals(part, WITH_INTERVAL, threshold=threshold, n=resamples, seed=seed)
-            for name, (low, high) in intervals.items():
-                found |= {f"{split}/{name}_low": low, f"{split}/{name}_high": high}
+            intervals |= bootstrap_intervals(part, WITH_INTERVAL, threshold=threshold, n=resamples, seed=seed)
+        for name, (low, high) in intervals.items():
+            found |= {f"{split}/{name}_low": low, f"{split}/{name}_high": high}
     if threshold is not None:
         found["val/threshold"] = threshold
     test = predictions.select(split="test")
     for row in slice_table(test, threshold).to_dict("records"):
-        name = metric_name(str(row["slice"]))
-        found |= {f"test/slice/{name}/{key}": float(row[key]) for key in ("auroc", "n") if row.get(key) == row.get(key)}
+        place = f"test/slice/{metric_name(str(row['slice']))}"
+        found |= {f"{place}/{key}": float(row[key]) for key in ("auroc", "n") if row.get(key) == row.get(key)}
+        measured = mean_measures(test.select(slice=row["slice"]))
+        found |= {f"{place}/{key}": value for key, value in measured.items()}
     return found, threshold
 
 

@@ -38,6 +38,8 @@ from figleaf.vgg.weights import load, save
 # Fleck, Forsyth & Bregler (1996), where val has pictures of one label only and there is nothing to choose by.
 PUBLISHED_SHARE = 0.3
 FIT = ("pixel_f1", "pixel_auroc")
+_BY_SLICE = ("pixel_f1", "pixel_recall", "pixel_fpr")
+_SPREAD = ("pixel_f1", "pixel_recall")  # of which the worst slice and its distance from the best are told
 
 
 def measure_pixels(best: Path, last: VGG, inputs: Inputs, config: TrainConfig, plan: BatchPlan) -> Measurement:
@@ -75,7 +77,8 @@ def final_pixel_metrics(
 ) -> tuple[dict[str, float], float]:
     """Metrics of val and test as MLflow keys, and the threshold, chosen on val and frozen.
 
-    `samples` has the rows of `counts`, with the columns split, group and slice.
+    `samples` has the rows of `counts`, with the columns split, group and slice. Over the slices of test that have skin,
+    `test/slice_worst/...` is the lowest F1 and recall, and `test/slice_gap/...` how far the highest lies above it.
     """
     split = samples["split"].to_numpy()
     threshold = choose_pixel_threshold(counts.select(split == "val"))
@@ -87,10 +90,23 @@ def final_pixel_metrics(
         found |= {f"{name}/{key}": value for key, value in pixel_metrics(part, threshold).items()}
         for key, (low, high) in pixel_intervals(part, of_part["group"], threshold, n=resamples, seed=seed).items():
             found |= {f"{name}/{key}_low": low, f"{name}/{key}_high": high}
-        for row in pixel_slice_table(part, of_part["slice"], threshold).to_dict("records") * (name == "test"):
-            place = f"test/slice/{metric_name(str(row['slice']))}"
-            found |= {f"{place}/{key}": float(row[key]) for key in ("pixel_f1", "pixel_fpr") if row[key] == row[key]}
+        if name == "test":
+            found |= _slice_metrics(pixel_slice_table(part, of_part["slice"], threshold))
     return found, threshold
+
+
+def _slice_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """The numbers of each slice, and of some the lowest and the spread; what is undefined is left out."""
+    found: dict[str, float] = {}
+    for row in table.to_dict("records"):
+        place = f"test/slice/{metric_name(str(row['slice']))}"
+        found |= {f"{place}/{key}": float(row[key]) for key in _BY_SLICE if row[key] == row[key]}
+    for key in _SPREAD:
+        # Cells are arrays of one number, in which pandas sees no NaN.
+        if len(values := table[key].astype(float).dropna()) > 1:
+            worst, best = float(values.min()), float(values.max())
+            found |= {f"test/slice_worst/{key}": worst, f"test/slice_gap/{key}": best - worst}
+    return found
 
 
 def pixel_counts(

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from figleaf.config import SkinConfig, TrainConfig, home, to_dict, to_yaml, weights_sha256
+from figleaf.config import SearchConfig, SkinConfig, TrainConfig, home, to_dict, to_yaml, weights_sha256
 from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_figure
 from figleaf.evaluate.metrics import slice_table
 from figleaf.evaluate.predictions import Predictions
 from figleaf.files import sha256_file, write_text
-from figleaf.tracking.find import EVALUATION, KIND_TAG
+from figleaf.tracking.find import EVALUATION, KIND_TAG, SEARCH
 from figleaf.tracking.journal import Row
 from figleaf.tracking.provenance import environment, git_state, hardware
 from figleaf.tracking.run import TrackedRun
@@ -146,6 +146,8 @@ def open_recorder(
     }
     if config.evaluation is not None:
         tags[KIND_TAG] = EVALUATION
+    elif isinstance(config.model, SearchConfig):
+        tags[KIND_TAG] = SEARCH
     if warnings := inputs.warnings():
         tags["figleaf.warnings"] = "\n".join(warnings)
     tracked = TrackedRun.start(
@@ -180,9 +182,10 @@ def run_name(config: TrainConfig) -> str:
     if config.arm:
         return f"{config.arm}-s{config.seed}"
     m, a = config.model, config.augment
-    if isinstance(m, SkinConfig):
+    if isinstance(m, SkinConfig | SearchConfig):
+        called = f"skin_{m.system}" if isinstance(m, SkinConfig) else f"search_{m.features}"
         varied = [f"{key}_{value}" for key, value in sorted(m.options.items())]
-        return "-".join([f"skin_{m.system}", *varied, f"s{config.seed}"])
+        return "-".join([called, *varied, f"s{config.seed}"])
     parts: list[Any] = [f"vgg{m.depth}" + ("_bn" if m.batch_norm else ""), f"w{m.width:g}", f"{m.input_size}px", m.head]
     parts += [f"drop{m.dropout:g}"] if m.dropout else []
     parts += [f"pca_{a.pca_color}"] if a.pca_color != "none" else []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from figleaf.config import SkinConfig, TrainConfig, fingerprint, home
+from figleaf.config import SearchConfig, SkinConfig, TrainConfig, fingerprint, home
 from figleaf.data.loader import EpochLoader
 from figleaf.data.sampler import shard
 from figleaf.tracking.run import has_finished
@@ -45,7 +45,7 @@ def train(
     """Train, measure and track one run; on ranks above 0 the result is the same and nothing is written.
 
     With `evaluation` nothing is trained: see `figleaf.train.evaluation`; a skin system is fitted instead: see
-    `figleaf.train.fitting`. One rank does either.
+    `figleaf.train.fitting`; of a search an index is made: see `figleaf.train.searching`. One rank does any of these.
 
     `announce` is told the run folder as soon as it is known. `tags` go to the tracker, too. `ask` may give the training
     up after an epoch; rank 0's is called, but every rank or none has to be given one. Goes on where an interrupted run
@@ -74,11 +74,15 @@ def train(
             if finished is None:
                 with open_recorder(config, folder, inputs, print_, rank, lock, tags) as recorder:
                     if config.evaluation is not None:
-                        found = measure_trained(config, inputs, recorder)
+                        found = measure_trained(config, folder, inputs, recorder)
                     elif isinstance(config.model, SkinConfig):
                         from figleaf.train.fitting import fit_system  # networks do without scikit-learn
 
                         found = fit_system(config, folder, inputs, recorder)
+                    elif isinstance(config.model, SearchConfig):
+                        from figleaf.train.searching import index_train
+
+                        found = index_train(config, folder, inputs, recorder)
                     else:
                         found = _run(config, folder, inputs, recorder, rank, world_size, ask)
                     finished = {"run_id": recorder.run_id, "metrics": found, "fingerprint": print_}
