@@ -72,7 +72,7 @@ class Predictions:
         variant: str | Sequence[str] = "clean",
         measures: Mapping[str, NDArray[np.floating]] | None = None,
     ) -> Self:
-        """Score the logits (N, C) of `samples` (N rows with `SAMPLE_COLUMNS`); `variant` is of all rows, or one of each.
+        """Score the logits (N, C) of `samples` (N rows with `SAMPLE_COLUMNS`), all of one `variant` or each of its own.
 
         Rows with an error keep it and lose their logits; rows whose logits are not finite become errors, so that a
         diverged network is seen as one. `measures` (N,) become further columns, NaN in rows with an error.
