@@ -67,7 +67,7 @@ def curves_plot(study: Study, curves: Mapping[str, Sequence[Sequence[float]]]) -
             axes.tick_params(labelbottom=True)  # also above a place that stays empty
         for axes in panels[len(means) :]:
             axes.set_visible(False)
-        figure.supxlabel("epoch", fontsize=10)
+        figure.supxlabel("epoch (line: mean; band: least to greatest run; grey: the other arms)", fontsize=10)
         figure.supylabel(study.figure.curve, fontsize=10)
     return figure
 

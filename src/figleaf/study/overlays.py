@@ -49,8 +49,9 @@ def curves_overlay(study: Study, trials: Sequence[Trial]) -> Figure | None:
         worst = np.min([recall for recall, _ in means.values()], axis=0)
         right = max(0.05, float(_GRID[np.argmax(worst >= _NEARLY_ALL)]))
         low = np.floor(10 * min(0.9, float(np.interp(right / 10, _GRID, worst)))) / 10
-        roc.set(xlabel="false positive rate", ylabel="mean recall", xlim=(0, right), ylim=(low, 1.003))
-        pr.set(xlabel="recall", ylabel="mean precision", xlim=(low, 1.003), ylim=(low, 1.003))
+        of_roc = f"false positive rate (to {right:.2g})"
+        roc.set(xlabel=of_roc, ylabel="mean recall", xlim=(0, right), ylim=(low, 1.003))
+        pr.set(xlabel=f"recall (from {low:.2g})", ylabel="mean precision", xlim=(low, 1.003), ylim=(low, 1.003))
         figure.legend(loc="outside lower center", ncols=min(4, len(arms)), fontsize=8)
     return figure
 

@@ -294,7 +294,7 @@ def _check(study: Study) -> None:
         where = "seeds" if arm.seeds is None else f"arms.{name}.seeds"
         seeds = study.seeds_of(name)
         if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise FigleafError(f"{where}={list(seeds)}: expected different numbers from 0, at least one")
+            raise FigleafError(f"{where}={list(seeds)}: expected at least one whole number from 0, none twice")
     for i, column in enumerate(study.table.columns):
         for kind in column.interval:
             if kind not in {"seeds", "groups"}:
