@@ -82,6 +82,8 @@ def test_it_is_a_tracked_run_whose_index_can_be_searched_and_that_holds_no_weigh
     assert searched(data).repeated
     assert main(["similar", str(tmp_path / "12.png"), "--in", str(result.folder / "index"), "--count", "3"]) == 0
     assert '"label": "sfw"' in capsys.readouterr().out
+    assert main(["similar", str(tmp_path / "12.png"), "--in", "run=search_histogram-s1", "--count", "1"]) == 0
+    assert '"label": "sfw"' in capsys.readouterr().out
     assert main(["export", f"run={result.run_id}"]) == 2
     assert "holds no weights: it made an index of pictures; `figleaf similar IMAGE --in" in capsys.readouterr().err
     assert main(["export", "run=latest"]) == 2
@@ -115,3 +117,10 @@ def test_the_features_of_a_trained_run_are_searched(tmp_path: Path) -> None:
     assert (found.folder / "index" / "index.json").is_file()
     with pytest.raises(FigleafError, match="method=search: takes no other settings"):
         train(replace(config, evaluation=MethodConfig(method="search", flip=True)))
+
+
+def test_a_run_without_an_index_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    run = train(compose("train", ["data=digits", "model=debug", "trainer.epochs=1", "trainer.intervals=0"]))
+    assert main(["similar", str(tmp_path / "x.png"), "--in", f"run={run.run_id}"]) == 2
+    assert "has no index of pictures here; `figleaf train model=search_...`" in capsys.readouterr().err

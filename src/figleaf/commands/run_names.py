@@ -19,6 +19,18 @@ def named_run(reference: str, tracking: TrackingConfig) -> FoundRun:
     return find_run(open_store(tracking.uri, home()), reference)
 
 
+def index_of(run: FoundRun) -> Path:
+    """The folder of a run's index of pictures. Raises `FigleafError` for a run that has none on this machine."""
+    from figleaf.train.searching import INDEX
+
+    if run.folder is None or not (run.folder / INDEX).is_dir():
+        raise FigleafError(
+            f"run {run.name} ({run.run_id[:12]}) has no index of pictures here; `figleaf train model=search_...` and "
+            "`figleaf similar --build` make one"
+        )
+    return run.folder / INDEX
+
+
 def weights_of(run: FoundRun) -> Path:
     """The file of a run's best weights. Raises `FigleafError` for a run that holds none, such as an evaluation's."""
     if run.tags.get(KIND_TAG) == EVALUATION:
@@ -28,6 +40,8 @@ def weights_of(run: FoundRun) -> Path:
             f"method; pass run={trained}"
         )
     if run.tags.get(KIND_TAG) == SEARCH:
-        index = "" if run.folder is None else f"; `figleaf similar IMAGE --in {run.folder / 'index'}` searches in it"
-        raise FigleafError(f"run {run.name} ({run.run_id[:12]}) holds no weights: it made an index of pictures{index}")
+        raise FigleafError(
+            f"run {run.name} ({run.run_id[:12]}) holds no weights: it made an index of pictures; "
+            f"`figleaf similar IMAGE --in run={run.run_id[:12]}` searches in it"
+        )
     return run.artifact("model/best.safetensors")

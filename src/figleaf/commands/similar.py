@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from figleaf.commands.arguments import print_json, require_manifest, say, with_overrides
-from figleaf.config import SimilarConfig, compose, home, to_dict
+from figleaf.config import SimilarConfig, TrackingConfig, compose, home, to_dict
 from figleaf.errors import FigleafError, printable
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ EPILOG = """\
 IMAGE is any picture; it need not be of the collection. The answers are a table on a terminal, JSON lines in a pipe,
 and a picture of the query and its answers side by side, heavily blurred unless --show is given.
 
-INDEX is a folder. features says what a picture is abstracted to: regions (parts found by normalised cuts, described by
-colour, texture, shape and place, counted by kind), vgg (pooled features of a network), histogram (of colours, with
-QBIC's distance), thumbnail (its principal components), dct (its lowest frequencies).
+INDEX is a folder, or a run of `figleaf train model=search_...` by any of its names: run=latest, run=STUDY/ARM-SEED.
+features says what a picture is abstracted to: regions (parts found by normalised cuts, described by colour, texture,
+shape and place, counted by kind), vgg (pooled features of a network), histogram (of colours, with QBIC's distance),
+thumbnail (its principal components), dct (its lowest frequencies).
 
 --evaluate asks an index, or several, with the pictures of a split: mean average precision and precision at 1, 5 and 10,
 by slice, with intervals over groups, and every further index against the first. Same label is a hit, and in a second
@@ -35,19 +36,21 @@ part same slice; a query's own group and copies of itself never count.
 examples:
   figleaf similar --build my_index data=manifest data.manifest=my/manifest.csv
   figleaf similar photo.jpg --in my_index --count 20
+  figleaf similar photo.jpg --in run=latest
   figleaf similar --build by_net data=scenes split=train features=vgg run=best:demo
   figleaf similar --build by_color data=scenes split=train features=histogram
   figleaf similar --evaluate by_color --evaluate by_net data=scenes split=test
 """
+_RUN = "run="
 
 
 def main(arguments: Sequence[str]) -> int:
     """Search, build or evaluate."""
     known = with_overrides("similar", "The pictures of an index that are most like a given one.", EPILOG)
     known.usage = USAGE
-    known.add_argument("--in", dest="index", type=Path, metavar="INDEX", help="the index to search")
+    known.add_argument("--in", dest="index", metavar="INDEX", help="the index to search")
     known.add_argument("--build", type=Path, metavar="INDEX", help="make an index in this folder, or make it anew")
-    known.add_argument("--evaluate", type=Path, action="append", metavar="INDEX", help="measure an index; repeatable")
+    known.add_argument("--evaluate", action="append", metavar="INDEX", help="measure an index; repeatable")
     known.add_argument("--count", type=int, default=12, metavar="N", help="how many answers (default: 12)")
     known.add_argument(
         "--search",
@@ -95,7 +98,7 @@ def _search(known: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             rgb_u8 = decode(content)
     except DecodeError as error:
         raise FigleafError(f"{file}: {error.reason}; expected a picture to search with") from error
-    index = load_index(options.index.expanduser())
+    index = load_index(_folder(options.index))
     answers = index.nearest(index.encode(rgb_u8), options.count, options.search)
     sha256 = hashlib.sha256(content).hexdigest()
     told = [_told(index, rank, answer, sha256) for rank, answer in enumerate(answers, start=1)]
@@ -107,6 +110,18 @@ def _search(known: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             print(json.dumps(line))  # escaped: a name may be no UTF-8
     say(f"{len(told)} of {len(index):,} pictures by {index.features}; drawn in {printable(str(picture))}")
     return 0
+
+
+def _folder(index: str, tracking: TrackingConfig | None = None) -> Path:
+    """Where an index stands that is named by its folder or by its run."""
+    if not index.startswith(_RUN):
+        return Path(index).expanduser()
+    from figleaf.commands.run_names import index_of, named_run
+
+    if tracking is None:
+        config: SimilarConfig = compose("similar", [])
+        tracking = config.tracking
+    return index_of(named_run(index.removeprefix(_RUN), tracking))
 
 
 def _told(index: "ImageIndex", rank: int, answer: "Answer", sha256: str) -> dict[str, Any]:
@@ -141,7 +156,7 @@ def _drawn(
 
     place: Path | None = options.picture
     if place is None:
-        name = re.sub(r"[^\w.-]+", "-", f"{options.index.name}-{sha256[:12]}", flags=re.ASCII)
+        name = re.sub(r"[^\w.-]+", "-", f"{Path(options.index).name}-{sha256[:12]}", flags=re.ASCII)
         place = home() / "similar" / f"{name}.png"
     place = place.expanduser()
     if place.suffix.lower() != ".png":
@@ -243,13 +258,13 @@ def _weights_of_run(config: SimilarConfig) -> str:
     return str(weights_of(named_run(str(config.run), config.tracking)))
 
 
-def _evaluate(folders: Sequence[Path], config: SimilarConfig) -> int:
+def _evaluate(named: Sequence[str], config: SimilarConfig) -> int:
     require_manifest(config.data)
     from figleaf.evaluate.retrieval import measure
     from figleaf.skin.retrieval_files import load_index
     from figleaf.train.inputs import decode_for, read_manifest
 
-    indexes = {str(folder): load_index(folder.expanduser()) for folder in folders}
+    indexes = {name: load_index(_folder(name, config.tracking)) for name in named}
     manifest = read_manifest(config.data, home())
     if config.split != "all":
         manifest = manifest.select(config.split)
