@@ -28,7 +28,8 @@ from figleaf.errors import FigleafError
     [
         ("model.widht=1", "did you mean model.width"),
         ("model.width=9", "model.width=9.0: expected 0 < x <= 4"),
-        ("model=vgg17", "vgg16_bn"),
+        ("model=vgg17", "no such preset; did you mean vgg1"),
+        ("data=x", "no such preset; there are: digits, "),
         ("data.calib_fraction=1.2", "0 <= x < 1"),
         ("trainer.epochs=2.5", "expected an integer"),
         ("augment.reflect=1", "true or false"),

@@ -295,6 +295,13 @@ def _explain(error: Exception, root: str, overrides: Sequence[str]) -> str:
     message = " ".join(line for line in lines if line and not line.startswith(noise))
     if "Missing mandatory value" in message:
         return f"{message}; pass it, for example `figleaf {root} run=latest`"
+    for group, presets in choices(ROOTS[root]).items():
+        for override in overrides:
+            name, _, value = override.partition("=")
+            if name == group and value not in presets and f"{group}/{value}" in message:
+                near = difflib.get_close_matches(value, presets, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                return f"{override}: no such preset; {hint}there are: {', '.join(presets)}"
     # OmegaConf knows the key it stumbled over; Hydra names a preset that is not there as GROUP/NAME.
     key = getattr(error, "full_key", None)
     about = [o for o in overrides if o.partition("=")[0].lstrip("+~") == key or o.replace("=", "/", 1) in message]
