@@ -120,7 +120,10 @@ LR = {"optimizer.lr": {"low": 1e-3, "high": 1e-1}}
         ({"space": {"optimizer.lr": {"low": "small", "high": 1}}}, "optimizer.lr.low=small: expected a number"),
         ({"space": {"optimizer.lr": {"low": 0, "high": 1, "choices": [1, 2]}}}, "either choices or low and high"),
         ({"space": {"augment": ["none"]}}, "augment.choices=.*: expected at least two"),
-        ({"space": {"augment": ["none", "pcaa"]}}, "search.space.augment: augment=pcaa: no such preset; did you mean pca"),
+        (
+            {"space": {"augment": ["none", "pcaa"]}},
+            "search.space.augment: augment=pcaa: no such preset; did you mean pca",
+        ),
         ({"space": {"optimizer.batch_size": {"low": 1.5, "high": 8}}}, "batch_size.low=1.5: expected an integer"),
         (
             {"space": {"model.dropout": {"low": 0, "high": 2}}},
