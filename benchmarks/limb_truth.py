@@ -28,8 +28,12 @@ _TURN_DEG = 25.0
 
 @dataclass(frozen=True)
 class Limb:
-    """A visible limb segment: the exposed part of its axis as points (N, 2), half-width, tilt in degrees, outlined."""
+    """A visible limb segment: the exposed part of its axis as points (N, 2), half-width, tilt in degrees, outlined.
 
+    `part`: its number in the skeleton.
+    """
+
+    part: int
     points: Floats
     radius: float
     tilt_deg: float
@@ -55,7 +59,7 @@ def visible_limbs(
             across = np.array([start[1] - end[1], end[0] - start[0]]) / length
             beside = [~_inside(axis + side * (1.5 * radius + 1) * across, skin) for side in (-1, 1)]
             outlined = bool((beside[0] & beside[1])[exposed].mean() >= 0.5)
-            found.append(Limb(axis[exposed], radius, abs(float(tilt_deg[figure, part])), outlined))
+            found.append(Limb(part, axis[exposed], radius, abs(float(tilt_deg[figure, part])), outlined))
     return found
 
 
@@ -115,3 +119,12 @@ def is_trunk(segment: Segment, trunks: Sequence[tuple[Floats, Floats, float]]) -
         bool((distances(ends, neck, pelvis) <= radius).all()) and segment.width >= 0.8 * radius
         for neck, pelvis, radius in trunks
     )
+
+
+def found_and_false(
+    limbs: Sequence[Limb], trunks: Sequence[tuple[Floats, Floats, float]], segments: Sequence[Segment]
+) -> tuple[dict[int, int], list[int]]:
+    """Which segment found which limb, as in `matched`, and which segments are false."""
+    pairs = matched(limbs, segments)
+    rest = [number for number in range(len(segments)) if number not in pairs.values()]
+    return pairs, [number for number in rest if not is_trunk(segments[number], trunks)]

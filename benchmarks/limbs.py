@@ -3,10 +3,10 @@
 No claim is kept by it: 85 % from true masks and 70 % from predicted ones, with one false segment a picture, were aimed
 at and are missed, since a mask does not show an arm before a bare chest. What is visible, outlined, found and false is
 said in `limb_truth.py`; both recalls are given, of all visible limb segments (`recall`) and of those whose two edges a
-mask can show (`recall_outlined`). `by_tilt` is the recall of the visible ones by their angle out of the plane,
-in steps of 20 degrees, each with its count. `true_` rows are from the scenes' masks, `predicted_` rows from those of
-boosted trees on colours, texture and surroundings, fitted to pictures of the training split; the grouper's constants
-were chosen on that split, too.
+mask can show (`recall_outlined`). `by_tilt` is the recall of the visible ones by their angle out of the plane, in steps
+of 20 degrees, each with its count. `true` is from the scenes' masks, `predicted` from those of boosted trees on
+colours, texture and surroundings, fitted to pictures of the training split; the grouper's constants were chosen on that
+split, too. `true_verified` and `verified`, from predicted masks, are what the gallery of drawn limbs leaves of them.
 
 `rules`: recall, false positive rate and their quotient, the response ratio, of a decision by area alone and with the
 grouper's word ("girdle": two limbs side by side, or a trunk with a thigh), for the filter of 1996 and for the fitted
@@ -26,18 +26,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.data.decode import decode, resize
-from figleaf.data.sources import scenes_manifest
+from drawn_scenes import DrawnScenes, Mask
+from figleaf.data.decode import resize
 from figleaf.skin.boosted_pixels import BoostedPixels
 from figleaf.skin.filter import FleckFilter
-from figleaf.skin.limb_groups import Groups, limb_groups
-from limb_truth import Limb, is_trunk, matched, trunk_axes, visible_limbs
+from figleaf.skin.limb_groups import Groups
+from figleaf.skin.limb_system import picture_groups
+from limb_truth import Limb, found_and_false
 from side_by_side import one_core, report
 
 FILTER_SIDE = 160  # H + W = 320: the scale of the filter is 1
 AREAS = (0.30, 0.10)
 _BIN_DEG = 20
-Mask = NDArray[np.bool_]
 
 
 def main() -> None:
@@ -46,14 +46,14 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="which scenes are measured (default: %(default)s)")
     parser.add_argument("--count", type=int, default=400, help="scenes measured (default: %(default)s)")
     parser.add_argument(
-        "--fitted", type=int, default=300, help="scenes the pixel model is fitted to (default: %(default)s)"
+        "--fitted", type=int, default=700, help="scenes the pixel model is fitted to (default: %(default)s)"
     )
     parser.add_argument("--data", type=Path, help="where the scenes are kept (default: a temporary folder)")
     options = parser.parse_args()
     one_core()
 
     with tempfile.TemporaryDirectory() as folder:
-        scenes = _Scenes(options.data or Path(folder))
+        scenes = DrawnScenes(options.data or Path(folder))
         fitted = scenes.rows("train", options.fitted)
         groups = [scenes.group(row) for row in fitted]
         pixels = BoostedPixels(pixels_per_picture=100)
@@ -67,22 +67,31 @@ def main() -> None:
 
     predicted = [pixels.skin_mask(picture) for picture in pictures]
     filtered = [FleckFilter(mode="fast").skin_mask(resize(picture, FILTER_SIDE)) for picture in pictures]
+    small = [resize(picture, FILTER_SIDE) for picture in pictures]
     started = time.process_time()
-    from_true = [limb_groups(mask) for mask in true]
+    from_true = _groups(pictures, true)
     ms = 1e3 * (time.process_time() - started) / len(rows)
-    from_predicted = [limb_groups(mask) for mask in predicted]
-    from_filter = [limb_groups(mask) for mask in filtered]
+    found = {
+        "true": from_true,
+        "true_verified": _groups(pictures, true, verified=True),
+        "predicted": _groups(pictures, predicted),
+        "verified": _groups(pictures, predicted, verified=True),
+    }
+    by_rule = {
+        "filter": (filtered, _groups(small, filtered)),
+        "filter_verified": (filtered, _groups(small, filtered, verified=True)),
+        "predicted": (predicted, found["predicted"]),
+        "predicted_verified": (predicted, found["verified"]),
+        "true": (true, from_true),
+    }
     report(
         {
             "benchmark": "limbs",
-            **_recalls("true", from_true, limbs, trunks),
-            **_recalls("predicted", from_predicted, limbs, trunks),
+            **{name: _recalls(groups, limbs, trunks) for name, groups in found.items()},
+            "visible": sum(map(len, limbs)),
+            "outlined": sum(limb.outlined for there in limbs for limb in there),
             "predicted_iou": round(_iou(predicted, true), 3),
-            "rules": {
-                "filter": _rules(filtered, from_filter, unsafe),
-                "predicted": _rules(predicted, from_predicted, unsafe),
-                "true": _rules(true, from_true, unsafe),
-            },
+            "rules": {name: _rules(masks, groups, unsafe) for name, (masks, groups) in by_rule.items()},
             "ms_per_image": round(ms, 1),
             "split": options.split,
             "scenes": len(rows),
@@ -91,47 +100,17 @@ def main() -> None:
     )
 
 
-class _Scenes:
-    """The embedded scenes with what is known of their figures."""
-
-    def __init__(self, folder: Path) -> None:
-        self.manifest = scenes_manifest(folder, count=2000, seed=0, size=96)
-        with np.load(self.manifest.root / "figures.npz") as stored:
-            self.figures = {name: stored[name].astype(np.float64) for name in stored.files}
-
-    def rows(self, split: str, count: int) -> list[int]:
-        return [int(row) for row in np.flatnonzero(self.manifest.table["split"] == split)[:count]]
-
-    def picture(self, row: int) -> NDArray[np.uint8]:
-        return decode(self.manifest.root / self.manifest.table["path"].iloc[row])
-
-    def mask(self, row: int) -> Mask:
-        return np.asarray(decode(self.manifest.root / self.manifest.table["mask"].iloc[row])[..., 0] > 127)
-
-    def group(self, row: int) -> str:
-        return str(self.manifest.table["group"].iloc[row])
-
-    def is_unsafe(self, row: int) -> bool:
-        return self.manifest.table["label"].iloc[row] in self.manifest.unsafe
-
-    def limbs(self, row: int) -> list[Limb]:
-        known = (self.figures[name][row] for name in ("joints", "radius_px", "tilt_deg", "visible"))
-        return visible_limbs(*known, self.mask(row))
-
-    def trunks(self, row: int) -> list[Any]:
-        return trunk_axes(self.figures["joints"][row], self.figures["radius_px"][row])
+def _groups(pictures: Sequence[NDArray[np.uint8]], masks: Sequence[Mask], *, verified: bool = False) -> list[Groups]:
+    return [picture_groups(picture, mask, verified=verified) for picture, mask in zip(pictures, masks, strict=True)]
 
 
-def _recalls(
-    name: str, found: Sequence[Groups], limbs: Sequence[list[Limb]], trunks: Sequence[list[Any]]
-) -> dict[str, Any]:
+def _recalls(found: Sequence[Groups], limbs: Sequence[list[Limb]], trunks: Sequence[list[Any]]) -> dict[str, Any]:
     hits: list[tuple[Limb, bool]] = []
     false = 0
     for groups, there, trunk in zip(found, limbs, trunks, strict=True):
-        pairs = matched(there, groups.segments)
+        pairs, wrong = found_and_false(there, trunk, groups.segments)
         hits += [(limb, number in pairs) for number, limb in enumerate(there)]
-        rest = [s for number, s in enumerate(groups.segments) if number not in pairs.values()]
-        false += sum(not is_trunk(segment, trunk) for segment in rest)
+        false += len(wrong)
 
     def recall(chosen: Callable[[Limb], bool]) -> tuple[float | None, int]:
         hit = [yes for limb, yes in hits if chosen(limb)]
@@ -141,14 +120,11 @@ def _recalls(
         f"{low}-{low + _BIN_DEG}": recall(lambda limb, low=low: low <= limb.tilt_deg < low + _BIN_DEG)  # type: ignore[misc]
         for low in range(0, 80, _BIN_DEG)
     }
-    outlined, count = recall(lambda limb: limb.outlined)
     return {
-        f"{name}_recall": recall(lambda limb: True)[0],
-        f"{name}_recall_outlined": outlined,
-        f"{name}_false_per_image": round(false / len(found), 3),
-        f"{name}_by_tilt": by_tilt,
-        "visible": len(hits),
-        "outlined": count,
+        "recall": recall(lambda limb: True)[0],
+        "recall_outlined": recall(lambda limb: limb.outlined)[0],
+        "false_per_image": round(false / len(found), 3),
+        "by_tilt": by_tilt,
     }
 
 

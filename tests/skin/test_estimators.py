@@ -9,6 +9,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from figleaf.skin.apapid import ApApidRules
 from figleaf.skin.area import AreaRule
 from figleaf.skin.filter import FleckFilter
+from figleaf.skin.limb_system import LimbDistance, LimbRule
 from figleaf.skin.pixel_model import RulePixels
 from figleaf.skin.pixel_rules import ChaiNganRule, HsvRule, KovacRule, NormalisedRgbRule
 from figleaf.skin.published_mixture import JonesRehgMixture
@@ -124,6 +125,8 @@ ON_PICTURES = [
     (KOVAC, PIXEL_MODELS),
     (AreaRule(FleckFilter("fast")), MASK_RULES),
     (ApApidRules(KOVAC), MASK_RULES),
+    (LimbRule(KOVAC), MASK_RULES),
+    (LimbDistance(KOVAC), FITTED_SYSTEM),
     (SkinFeatures(KOVAC), TRANSFORMER),
     (SkinFeaturesClassifier(KOVAC), FITTED_SYSTEM),
 ]

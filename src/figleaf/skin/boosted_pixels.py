@@ -117,8 +117,12 @@ class BoostedPixels(PixelModel):
 
     def skin_probability(self, rgb_u8: RgbU8) -> NDArray[np.float32]:
         """P(skin) of every pixel of a picture (H, W, 3), (H, W)."""
+        return self.at_pixels(self.site_map(rgb_u8), rgb_u8)
+
+    def at_pixels(self, site_map: Plane, rgb_u8: RgbU8) -> NDArray[np.float32]:
+        """A site map (SITES, SITES) of a picture (H, W, 3) at its pixels (H, W), with the picture's outlines."""
         height, width, _ = checked_picture(rgb_u8).shape
-        found = at_size(self.site_map(rgb_u8), height, width)
+        found = at_size(site_map, height, width)
         if self.outline is not None:
             radius = round((height + width) / (2 * _GUIDE_PARTS))
             found = guided_filter(rgb_u8, found, radius_px=radius, epsilon=self.outline)

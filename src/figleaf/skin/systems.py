@@ -18,7 +18,9 @@ from figleaf.skin.color_histogram import ColorHistogram, ColorHistogramClassifie
 from figleaf.skin.filter import FleckFilter
 from figleaf.skin.fitted_colors import BoostedColors, FittedColorPixels, FittedColors, HistogramColors, MixtureColors
 from figleaf.skin.image_system import ImageSystem
-from figleaf.skin.limb_system import LimbRule
+from figleaf.skin.limb_gallery import LimbGallery, NearestView
+from figleaf.skin.limb_system import LimbDistance, LimbRule
+from figleaf.skin.minimum_distance import MahalanobisMean, NearestMean
 from figleaf.skin.options import require_options
 from figleaf.skin.pixel_model import PixelModel, RulePixels
 from figleaf.skin.pixel_rules import ChaiNganRule, HsvRule, KovacRule, NormalisedRgbRule
@@ -28,7 +30,8 @@ from figleaf.skin.skin_map_classifier import SkinMapClassifier, SkinMapFeatures
 
 # Every class that a file of a fitted system may name; see `figleaf.skin.storage`.
 PARTS: tuple[type[BaseEstimator], ...] = (
-    *(ApApidRules, AreaRule, LimbRule, SkinFeatures, SkinFeaturesClassifier),
+    *(ApApidRules, AreaRule, SkinFeatures, SkinFeaturesClassifier),
+    *(LimbDistance, LimbGallery, LimbRule, MahalanobisMean, NearestMean, NearestView),
     *(ColorHistogram, ColorHistogramClassifier, SkinMapClassifier, SkinMapFeatures),
     *(BoostedPixels, FittedColorPixels, FleckFilter, RulePixels),
     *(BoostedColors, HistogramColors, MixtureColors),
@@ -156,16 +159,32 @@ def maps(
 
 
 def limbs(
-    *, random_state: int, pixels: str = "fleck", structure: str = "girdle", area: float = FLECK_AREA
+    *,
+    random_state: int,
+    pixels: str = "fleck",
+    structure: str = "girdle",
+    verified: bool = False,
+    area: float = FLECK_AREA,
 ) -> ImageSystem:
-    """Skin on 30 % of the area that forms limbs and girdles; `pixels`: a rule, or boosted_colors fitted from masks."""
+    """Skin on 30 % of the area that forms limbs and girdles; `pixels`: a rule, or boosted_colors fitted from masks.
+
+    `verified`: of ribbons that look like a drawn limb only.
+    """
+    return LimbRule(_mask_of_limbs(pixels, random_state), area, structure, verified)
+
+
+def limb_distance(
+    *, random_state: int, pixels: str = "boosted_colors", distance: str = "mahalanobis", verified: bool = False
+) -> ImageSystem:
+    """Numbers about skin and groups of limbs, and the nearest class mean: nearest_mean or mahalanobis."""
+    return LimbDistance(_mask_of_limbs(pixels, random_state), distance, verified)
+
+
+def _mask_of_limbs(pixels: str, random_state: int) -> PixelModel:
     if pixels == "boosted_colors":
-        model: PixelModel = FittedColorPixels(
-            BoostedColors(random_state=random_state), pixels_per_picture=300, random_state=random_state
-        )
-    else:
-        model = pixels_called(pixels)
-    return LimbRule(model, area, structure)
+        colors = BoostedColors(random_state=random_state)
+        return FittedColorPixels(colors, pixels_per_picture=300, random_state=random_state)
+    return pixels_called(pixels)
 
 
 def _boosted_pixels(rounds: int, trees: int, pixels_per_picture: int, random_state: int) -> BoostedPixels:
@@ -181,6 +200,7 @@ SYSTEMS: Mapping[str, Callable[..., ImageSystem]] = {
     for system in (
         *(fleck, kovac, ycbcr, hsv, normalised_rgb, jones_rehg, apapid, jones_rehg_features),
         *(histogram, mixture, boosted_colors, boosted_pixels, color_histogram, maps, limbs),
+        limb_distance,
     )
 }
 PIXEL_RULES: Mapping[str, Callable[[], PixelModel]] = {
