@@ -8,7 +8,7 @@ from made_up import known, made_run, tracked, write_study
 
 from figleaf.config import MethodConfig, TrainConfig, fingerprint, from_dict, to_dict
 from figleaf.errors import FigleafError
-from figleaf.study.evaluated import require_trained_runs
+from figleaf.study.evaluated import require_same_weights, require_trained_runs
 from figleaf.study.plan import Knowledge, Status, Trial, compose_trials, plan
 from figleaf.study.results import save_records
 from figleaf.study.spec import Study
@@ -191,3 +191,15 @@ def test_a_mistake_is_named_with_the_way_out(old: str, new: str, told: str, expe
     assert old in METHODS
     with pytest.raises(FigleafError, match=told):
         compose_trials(write_study(experiments / "methods", METHODS.replace(old, new)))
+
+
+def test_arms_that_measured_other_weights_of_the_same_run_are_no_pairs(study: Study) -> None:
+    def measured(trial: Trial, weights: str) -> Trial:
+        return replace(trial, run=made_run(trial, tags={"figleaf.best_sha256": weights}))
+
+    of_seed = {trial.name: "a" * 64 if trial.seed == 1 else "b" * 64 for trial in compose_trials(study)}
+    require_same_weights(study, [measured(trial, of_seed[trial.name]) for trial in compose_trials(study)])
+    other = of_seed | {"dense-2": "c" * 64}
+    told = "different weights of dropout/drop0.5-2, so they are no pairs: single-2 of bbbbbbbbbb; dense-2 of cccccccccc"
+    with pytest.raises(FigleafError, match=told):
+        require_same_weights(study, [measured(trial, other[trial.name]) for trial in compose_trials(study)])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from figleaf.config import MethodConfig, TrainConfig
 from figleaf.errors import FigleafError
-from figleaf.study.records import FOLDER
+from figleaf.study.records import BEST_TAG, FOLDER
 from figleaf.study.spec import FILE_NAME, RunsOf, Study, find_study
 
 if TYPE_CHECKING:  # a plan is made of what this module gives
@@ -77,6 +77,26 @@ def require_trained_runs(study: Study, due: "Sequence[Trial]", known: "Knowledge
             lacking.setdefault(of, set()).add(trial.seed)
     if lacking:
         raise FigleafError("\n".join(_told(study, of, sorted(seeds)) for of, seeds in lacking.items()))
+
+
+def require_same_weights(study: Study, trials: "Sequence[Trial]") -> None:
+    """Raises `FigleafError` when arms measure the same run by name and seed, but not the same weights.
+
+    Another processor trains other weights from the same seed: records from here and there are no pairs.
+    """
+    measured: dict[tuple[RunsOf, int], dict[str, list[str]]] = {}
+    for trial in trials:
+        of = study.source_of(trial.arm)
+        if of is not None and trial.run is not None and (weights := trial.run.tags.get(BEST_TAG)):
+            measured.setdefault((of, trial.seed), {}).setdefault(weights, []).append(trial.name)
+    for (of, seed), by_weights in measured.items():
+        if len(by_weights) > 1:
+            kinds = "; ".join(f"{', '.join(names)} of {weights[:10]}" for weights, names in by_weights.items())
+            raise FigleafError(
+                f"study {study.name}: its arms measure different weights of {of.study}/{of.arm}-{seed}, so they are no "
+                f"pairs: {kinds}. Measure them all on those of this tracker: "
+                f"`figleaf study run {study.name} --records ignore`"
+            )
 
 
 def _told(study: Study, of: RunsOf, seeds: Sequence[int]) -> str:

@@ -35,9 +35,10 @@ ARM_TAG, SEED_TAG, STUDY_TAG = "figleaf.arm", "figleaf.seed", "figleaf.study"
 FINGERPRINT_TAG = "figleaf.fingerprint"
 DATA_HASH_TAG = "figleaf.data_hash"
 COMMIT_TAG, DIRTY_TAG = "figleaf.git_commit", "figleaf.git_dirty"
+BEST_TAG = "figleaf.best_sha256"  # of the checkpoint that was measured
 _KEPT_TAGS = (
     *(STUDY_TAG, ARM_TAG, SEED_TAG, FINGERPRINT_TAG, DATA_HASH_TAG, COMMIT_TAG, DIRTY_TAG),
-    *("figleaf.data_name", "figleaf.weights_sha256", "figleaf.best_sha256", "figleaf.source_run_id"),
+    *("figleaf.data_name", "figleaf.weights_sha256", BEST_TAG, "figleaf.source_run_id"),
 )
 # Where this machine keeps things, and, in a tracker's address, perhaps a password.
 _LOCAL = ("tracking", "parent_run_id", "resume")

@@ -17,6 +17,7 @@ from figleaf.study.comparison_table import (
     components_sentence,
     fit_sentence,
 )
+from figleaf.study.evaluated import require_same_weights
 from figleaf.study.expected import Verdict
 from figleaf.study.figures import curves_plot, interval_plot
 from figleaf.study.machines import machine_text
@@ -74,6 +75,7 @@ class Findings:
 
 def find(study: Study, trials: Sequence[Trial]) -> Findings:
     """Tables and tests of the recorded `trials`. Raises `FigleafError` when their runs cannot be compared."""
+    require_same_weights(study, trials)
     compared = compare_study(study, trials)
     claims = [
         sentence
