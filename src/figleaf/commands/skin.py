@@ -9,7 +9,7 @@ from pathlib import Path
 from figleaf.commands.arguments import parser, say
 from figleaf.errors import FigleafError
 
-DRAWINGS = ("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines", "limbs", "crops")
+DRAWINGS = ("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines", "limbs", "verified", "crops")
 EPILOG = """\
 Drawings:
   mask         what the rule calls skin
@@ -18,6 +18,7 @@ Drawings:
   cut          the parts that the normalised cut of that graph leaves
   regions      pixels of skin grouped into regions;  outlines: the polygons around them
   limbs        straight ribbons of skin (yellow), pairs that are limbs (blue, joints as dots), girdles, spine and thigh
+  verified     the same of those ribbons that look like a limb of the drawn gallery
   crops        the boxes of --scheme: windows, proposals or skin_regions
 
 One PNG a picture and drawing goes to --out; on standard output a JSON object a picture: its share of skin by the rule,

@@ -13,7 +13,7 @@ from figleaf.skin.crops import scheme_called
 from figleaf.skin.filter import FleckFilter
 from figleaf.skin.filter_drawings import draw_filter, draw_mask
 from figleaf.skin.limb_drawings import draw_groups
-from figleaf.skin.limb_groups import limb_groups
+from figleaf.skin.limb_system import picture_groups
 from figleaf.skin.pictures import RgbU8
 from figleaf.skin.pixel_model import PixelModel
 from figleaf.skin.region_drawings import (
@@ -67,7 +67,8 @@ def draw(rgb_u8: RgbU8, names: Sequence[str], pixel_model: PixelModel, scheme: s
         "cut": lambda: draw_parts(rgb_u8, parts().labels),
         "regions": lambda: draw_skin_regions(rgb_u8, skin_regions(rgb_u8, mask)),
         "outlines": lambda: draw_outlines(rgb_u8, skin_regions(rgb_u8, mask)),
-        "limbs": lambda: draw_groups(rgb_u8, limb_groups(mask)),
+        "limbs": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask, verified=False)),
+        "verified": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask, verified=True)),
         "crops": lambda: draw_boxes(rgb_u8, scheme_called(scheme).boxes(rgb_u8)),
     }
     return Look({name: ways[name]() for name in names}, float(mask.mean()), float(steps.skin.mean()))
