@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from figleaf.cli import main
-from figleaf.commands.skin import DRAWINGS
+from figleaf.commands.skin import DRAWINGS, RULES
 from figleaf.data.scenes import render
+from figleaf.skin.systems import PIXEL_RULES
 
 FEW = ["--draw", "mask", "crops"]
 
@@ -67,3 +68,18 @@ def test_mistakes_are_named(picture: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(["skin", str(picture), "--scheme", "grid", "--draw", "crops", "--out", str(tmp_path)]) == 2
     assert "scheme=grid: expected one of windows" in capsys.readouterr().err
     assert main(["skin", str(picture), "--size", "0", "--out", str(tmp_path)]) == 2
+
+
+def test_the_help_knows_every_rule() -> None:
+    assert list(PIXEL_RULES) == list(RULES)
+
+
+def test_an_unknown_drawing_is_refused_and_a_picture_after_draw_is_explained(
+    picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["skin", str(picture), "--draw", "maks"]) == 2
+    assert "--draw maks: expected all, or some of mask, filter" in capsys.readouterr().err
+    assert main(["skin", "--draw", "mask", str(picture)]) == 2
+    assert "pictures come before --draw" in capsys.readouterr().err
+    assert main(["skin", str(picture), "--draw", "mask", str(picture)]) == 2
+    assert "pictures come before --draw" in capsys.readouterr().err

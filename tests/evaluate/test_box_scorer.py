@@ -83,6 +83,10 @@ def test_methods_of_boxes_are_methods_like_any_other(picture: NDArray[np.uint8])
     assert scorer.input_size == 128
     with pytest.raises(FigleafError, match="aggregate=median: expected one of max"):
         Method("windows", aggregate="median")
+    with pytest.raises(
+        FigleafError, match="aggregate=mean: method=single shows no boxes; it is for windows, proposals"
+    ):
+        Method(aggregate="mean")
     nothing = SkinShare()
     nothing.unsafe = ()  # type: ignore[assignment]
     with pytest.raises(FigleafError, match="no class of this scorer is"):

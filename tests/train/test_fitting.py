@@ -10,6 +10,7 @@ from PIL import Image
 
 from figleaf.config import compose, home
 from figleaf.errors import FigleafError
+from figleaf.evaluate.method import Method
 from figleaf.evaluate.predictions import Predictions
 from figleaf.evaluate.saved_scorer import scorer_of
 from figleaf.tracking.find import find_run
@@ -106,6 +107,10 @@ def test_what_cannot_be_fitted_is_told_before_anything_is_computed() -> None:
         fitted("trainer.devices=2")
     with pytest.raises(FigleafError, match=r"model\.options\.are=1: kovac has the options light, area"):
         fitted("model.options.are=1")
+    with pytest.raises(FigleafError, match=r"^model\.options\.area=2\.0: expected 0 < x < 1"):
+        fitted("model.options.area=2.0")
+    with pytest.raises(FigleafError, match=r"^model\.options\.stage=strict: expected filter, tight, relaxed"):
+        fitted("model=skin_fleck", "model.options.stage=strict")
 
 
 def test_its_file_serves_where_figleaf_does_and_no_other_format_is_promised(
@@ -120,6 +125,13 @@ def test_its_file_serves_where_figleaf_does_and_no_other_format_is_promised(
     assert main(["evaluate", f"run={file}", *SCENES[:2], "intervals=0"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["auroc"] == pytest.approx(result.metrics["test/auroc"])
+
+
+def test_a_system_has_no_dense_evaluation_and_is_told_what_there_is(result: TrainResult) -> None:
+    run = find_run(open_store(None, home()), result.run_id)
+    scorer = scorer_of(run.artifact("model/best.safetensors"))
+    with pytest.raises(FigleafError, match=r"method=dense: only a network has an fc head .* method=windows"):
+        Method("dense", (2.0,)).scorers(scorer)
 
 
 def test_a_run_of_a_system_can_be_measured_under_perturbations(result: TrainResult) -> None:

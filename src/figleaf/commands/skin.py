@@ -10,6 +10,7 @@ from figleaf.commands.arguments import parser, say
 from figleaf.errors import FigleafError
 
 DRAWINGS = ("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines", "limbs", "verified", "crops")
+RULES = ("fleck", "kovac", "ycbcr", "hsv", "normalised_rgb", "jones_rehg")  # the systems are slow to import
 EPILOG = """\
 Drawings:
   mask         what the rule calls skin
@@ -34,15 +35,16 @@ examples:
 def main(arguments: Sequence[str]) -> int:
     """Draw; returns 1 when a file could not be read."""
     known = parser("skin", "What the skin lab sees in a picture, drawn.", EPILOG.replace("%", "%%"))
-    known.add_argument("pictures", nargs="+", metavar="IMAGE", type=Path)
-    known.add_argument(
-        "--draw", nargs="+", default=list(DRAWINGS), choices=DRAWINGS, metavar="NAME", help="default: all"
-    )
-    known.add_argument("--rule", default="kovac", metavar="NAME", help="which pixels are skin; default kovac")
+    known.add_argument("pictures", nargs="*", metavar="IMAGE", type=Path)
+    known.add_argument("--draw", nargs="+", default=["all"], metavar="NAME", help="of the drawings above; default all")
+    known.add_argument("--rule", default="kovac", metavar="NAME", help=f"{', '.join(RULES)}; default kovac")
     known.add_argument("--scheme", default="skin_regions", metavar="NAME", help="of crops; default skin_regions")
     known.add_argument("--out", type=Path, default=Path("skin"), metavar="FOLDER", help="default ./skin")
-    known.add_argument("--size", type=int, default=320, help="longer side in pixels at which pictures are looked at")
+    known.add_argument("--size", type=int, default=320, help="longer side in pixels; default 320")
     options = known.parse_args(arguments)
+    names = _drawings(options.draw)
+    if not options.pictures:
+        known.error("the following arguments are required: IMAGE")
     if options.size < 1:
         raise FigleafError(f"--size {options.size}: expected at least 1")
     from figleaf.data.decode import DecodeError, decode, quiet_pillow
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps({"picture": str(path), "error": error.reason}, ensure_ascii=False))
             say(f"{path}: {error.reason}")
             continue
-        found = draw(picture, options.draw, rule, options.scheme)
+        found = draw(picture, names, rule, options.scheme)
         stem = _free_name(path, taken)
         files = {name: str(_save(drawn, options.out / f"{stem}-{name}.png")) for name, drawn in found.drawings.items()}
         line = {
@@ -77,6 +79,17 @@ def main(arguments: Sequence[str]) -> int:
     say(f"drawings in {options.out}")
     sys.stdout.flush()
     return int(failed > 0)
+
+
+def _drawings(names: Sequence[str]) -> list[str]:
+    """The drawings asked for, each once."""
+    for name in names:
+        if name not in ("all", *DRAWINGS):
+            raise FigleafError(
+                f"--draw {name}: expected all, or some of {', '.join(DRAWINGS)}"
+                + ("; pictures come before --draw" if Path(name).exists() else "")
+            )
+    return list(DRAWINGS) if "all" in names else list(dict.fromkeys(names))
 
 
 def _free_name(path: Path, taken: set[str]) -> str:

@@ -67,6 +67,10 @@ class Method:
             raise FigleafError(f"crops={self.crops}: expected 1 to {_MOST_CROPS}, the side of the grid")
         if self.aggregate not in AGGREGATES:
             raise FigleafError(f"aggregate={self.aggregate}: expected one of {', '.join(AGGREGATES)}")
+        if self.aggregate != "max" and not set(TECHNIQUES[self.name]) & set(_OF_BOXES):
+            raise FigleafError(
+                f"aggregate={self.aggregate}: method={self.name} shows no boxes; it is for {', '.join(_OF_BOXES)}"
+            )
         if not self.scales:
             raise FigleafError("scales=[]: expected at least one, such as [1.0]")
         for scale in self.scales:
@@ -186,9 +190,15 @@ def predict_by(
 
 
 def _dense(scorer: Scorer, size: int, method: Method) -> Scorer:
+    from figleaf.skin.scorer import SkinScorer
     from figleaf.vgg.dense import DenseScorer
     from figleaf.vgg.scorer import TorchScorer
 
+    if isinstance(scorer, SkinScorer):
+        raise FigleafError(
+            f"method={method.name}: only a network has an fc head that becomes convolutions; show the skin system "
+            "boxes: method=windows, proposals, skin_regions or multi_crop"
+        )
     if not isinstance(scorer, TorchScorer):
         raise FigleafError(
             f"method={method.name}: an exported file takes pictures of {scorer.input_size} pixels and no others; "

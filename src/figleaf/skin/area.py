@@ -28,10 +28,14 @@ class AreaRule(MaskRule):
         """Part of the picture (H, W, 3) that is skin, in [0, 1]."""
         return float(self.pixel_model_.skin_mask(rgb_u8).mean())
 
-    def margin(self, rgb_u8: RgbU8) -> float:
-        """How far the share of skin is beyond `area`."""
+    def check(self) -> None:
+        """Raises `FigleafError` for an area outside its range."""
         if not 0 < self.area < 1:
             raise FigleafError(f"area={self.area}: expected 0 < x < 1")
+
+    def margin(self, rgb_u8: RgbU8) -> float:
+        """How far the share of skin is beyond `area`."""
+        self.check()
         return beyond(self.skin_share(rgb_u8), self.area)
 
 

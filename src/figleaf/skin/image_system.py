@@ -68,9 +68,13 @@ class MaskRule(ImageSystem):
         masks: Sequence[Mask | None] | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Fit the pixel model."""
+        """Fit the pixel model. Raises `FigleafError` for a constant outside its range, before anything is fitted."""
+        self.check()
         self.pixel_model_: PixelModel = clone(self.pixel_model).fit(pictures, masks, groups)
         return self
+
+    def check(self) -> None:
+        """Raises `FigleafError` for a constant outside its range; a rule may have none."""
 
     @abstractmethod
     def margin(self, rgb_u8: RgbU8) -> float:

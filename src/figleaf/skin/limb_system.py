@@ -49,12 +49,16 @@ class LimbRule(MaskRule):
         """What was found in a picture (H, W, 3)."""
         return picture_groups(rgb_u8, self.pixel_model_.skin_mask(checked_picture(rgb_u8)), verified=self.verified)
 
-    def margin(self, rgb_u8: RgbU8) -> float:
-        """The smaller of the margins of area and structure."""
+    def check(self) -> None:
+        """Raises `FigleafError` for an area outside its range and for an unknown structure."""
         if not 0 < self.area < 1:
             raise FigleafError(f"area={self.area}: expected 0 < x < 1")
         if self.structure not in STRUCTURES:
             raise FigleafError(f"structure={self.structure}: expected {', '.join(STRUCTURES)}")
+
+    def margin(self, rgb_u8: RgbU8) -> float:
+        """The smaller of the margins of area and structure."""
+        self.check()
         mask = self.pixel_model_.skin_mask(checked_picture(rgb_u8))
         found = picture_groups(rgb_u8, mask, verified=self.verified)
         levels = found.complexity - STRUCTURES[self.structure]

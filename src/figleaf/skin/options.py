@@ -1,6 +1,7 @@
 """Options of systems and features as a user gives them: the right names, with values of the right kind."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from figleaf.errors import FigleafError
@@ -19,3 +20,14 @@ def require_options(name: str, options: Mapping[str, Any], known: Mapping[str, A
             expected is not bool and isinstance(value, bool)
         ):
             raise FigleafError(f"{where}: expected {_WORDS[expected]}, such as {known[option]}")
+
+
+@contextmanager
+def called_options(names: Iterable[str]) -> Iterator[None]:
+    """An estimator refuses `area=2`; whoever set it on the command line finds it as `model.options.area=2`."""
+    try:
+        yield
+    except FigleafError as error:
+        if any(str(error).startswith(f"{name}=") for name in names):
+            raise FigleafError(f"model.options.{error}") from error
+        raise

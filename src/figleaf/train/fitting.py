@@ -15,6 +15,7 @@ from figleaf.evaluate.pixel_metrics import PixelCounts, per_image
 from figleaf.evaluate.predictions import Predictions, predict, samples_of
 from figleaf.progress import track
 from figleaf.skin.image_system import ImageSystem
+from figleaf.skin.options import called_options
 from figleaf.skin.pixel_model import PixelModel
 from figleaf.skin.scorer import SkinScorer, answers
 from figleaf.skin.storage import save_system
@@ -46,8 +47,10 @@ def fit_system(config: TrainConfig, folder: RunFolder, inputs: Inputs, recorder:
         raise FigleafError(f"trainer.devices={config.trainer.devices}: a skin system is fitted by one process; pass 1")
     if not manifest.unsafe:
         raise FigleafError(f"model.system={skin.system}: {manifest.name} has no unsafe classes (data.unsafe)")
-    system = build(skin.system, skin.options, random_state=config.seed)
-    fit_seconds = _fit(system, inputs)
+    with called_options(skin.options):
+        system = build(skin.system, skin.options, random_state=config.seed)
+        fit_seconds = _fit(system, inputs)
+        system.predict_proba(inputs.pictures.pixels[:1])  # some constants are looked at only here
     classes, unsafe = answers(manifest.classes, manifest.unsafe)
     facts = {
         "classes": list(classes),

@@ -16,6 +16,7 @@ from figleaf.config import SearchConfig, TrainConfig
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import Predictions, samples_of
 from figleaf.evaluate.retrieval import RECALL_AT, VOTERS, Asked, ask
+from figleaf.skin.options import called_options
 from figleaf.skin.retrieval import ImageIndex, build, parameters_of
 from figleaf.skin.retrieval_files import load_index, save_index
 from figleaf.train.folder import RunFolder
@@ -64,14 +65,15 @@ def measure_search(
     split = manifest.table["split"]
     inputs.rows("train")  # says what is wrong when there is none
     started = time.perf_counter()
-    made = build(
-        manifest,
-        pictures,
-        features,
-        parameters,
-        data_hash=inputs.data_hash,
-        among=(split == "train").to_numpy(),
-    )
+    with called_options(parameters):
+        made = build(
+            manifest,
+            pictures,
+            features,
+            parameters,
+            data_hash=inputs.data_hash,
+            among=(split == "train").to_numpy(),
+        )
     seconds = time.perf_counter() - started
     index = load_index(save_index(made, place))  # what is measured is what was kept
     wanted = split.isin(["val", "test"]).to_numpy()
