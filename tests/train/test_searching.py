@@ -82,7 +82,8 @@ def test_it_is_a_tracked_run_whose_index_can_be_searched_and_that_holds_no_weigh
     assert searched(data).repeated
     assert main(["similar", str(tmp_path / "12.png"), "--in", str(result.folder / "index"), "--count", "3"]) == 0
     assert '"label": "sfw"' in capsys.readouterr().out
-    assert main(["similar", str(tmp_path / "12.png"), "--in", "run=search_histogram-s1", "--count", "1"]) == 0
+    for named in ("search_histogram-s1", "latest"):
+        assert main(["similar", str(tmp_path / "12.png"), "--in", f"run={named}", "--count", "1"]) == 0
     assert '"label": "sfw"' in capsys.readouterr().out
     assert main(["export", f"run={result.run_id}"]) == 2
     assert "holds no weights: it made an index of pictures; `figleaf similar IMAGE --in" in capsys.readouterr().err

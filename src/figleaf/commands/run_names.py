@@ -12,11 +12,14 @@ from figleaf.tracking.find import EVALUATION, KIND_TAG, SEARCH, FoundRun, find_r
 from figleaf.tracking.store import open_store
 
 
-def named_run(reference: str, tracking: TrackingConfig) -> FoundRun:
-    """The run that `reference` names. Raises `FigleafError`, with candidates, when it names none or several."""
+def named_run(reference: str, tracking: TrackingConfig, kind: str | None = None) -> FoundRun:
+    """The run that `reference` names; `latest` is that of the `kind`, by default of those that hold a model.
+
+    Raises `FigleafError`, with candidates, when it names none or several.
+    """
     if reference.startswith(PREFIX):
         return find_best(reference, tracking)
-    return find_run(open_store(tracking.uri, home()), reference)
+    return find_run(open_store(tracking.uri, home()), reference, kind)
 
 
 def index_of(run: FoundRun) -> Path:

@@ -117,11 +117,12 @@ def _folder(index: str, tracking: TrackingConfig | None = None) -> Path:
     if not index.startswith(_RUN):
         return Path(index).expanduser()
     from figleaf.commands.run_names import index_of, named_run
+    from figleaf.tracking.find import SEARCH
 
     if tracking is None:
         config: SimilarConfig = compose("similar", [])
         tracking = config.tracking
-    return index_of(named_run(index.removeprefix(_RUN), tracking))
+    return index_of(named_run(index.removeprefix(_RUN), tracking, SEARCH))
 
 
 def _told(index: "ImageIndex", rank: int, answer: "Answer", sha256: str) -> dict[str, Any]:

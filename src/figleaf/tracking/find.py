@@ -107,9 +107,12 @@ def runs(store: Store, *, study: str | None = None, status: str | None = None) -
     return [run for run in found if study is None or run.tags.get("figleaf.study") == study]
 
 
-def latest_runs(store: Store, count: int) -> list[FoundRun]:
-    """The last `count` to start of the runs that finished and hold a model, the latest first; fewer where there are."""
-    return [run for run in runs(store, status="FINISHED") if KIND_TAG not in run.tags][:count]
+def latest_runs(store: Store, count: int, kind: str | None = None) -> list[FoundRun]:
+    """The last `count` to start of the runs of a kind that finished, the latest first; fewer where there are.
+
+    `kind`: as in `KIND_TAG`; None for runs that hold a model.
+    """
+    return [run for run in runs(store, status="FINISHED") if run.tags.get(KIND_TAG) == kind][:count]
 
 
 def studies(store: Store) -> list[str]:
@@ -117,20 +120,21 @@ def studies(store: Store) -> list[str]:
     return sorted({name for run in runs(store) if (name := run.tags.get("figleaf.study"))})
 
 
-def find_run(store: Store, ref: str) -> FoundRun:
+def find_run(store: Store, ref: str, kind: str | None = None) -> FoundRun:
     """Find the run that `ref` names.
 
     Args:
         store: Where to look: in the project's experiments, except for a whole run id.
         ref: A run id, the unique start of one (4 characters or more), a run name, `STUDY/ARM-SEED` (a trial as
             `figleaf study` calls it; of several runs the last that finished, else the last), or `latest` (the last to
-            start of those that finished and hold a model).
+            start of those that finished and hold a model, or are of the `kind`).
+        kind: Of the run that `latest` means; see `latest_runs`.
 
     Raises:
         FigleafError: no run or several runs fit; the message lists candidates.
     """
     if ref == "latest":
-        return _only(latest_runs(store, 1), ref, store)
+        return _only(latest_runs(store, 1, kind), ref, store)
     if re.fullmatch(r"[0-9a-f]{32}", ref):
         try:
             return _found(store, store.client.get_run(ref))
