@@ -116,3 +116,12 @@ def test_kovacs_rule_reaches_its_known_floor_on_the_skin_area_proxy(shared: Path
     probability = system.predict_proba([resize(decode(root / path), 160) for path in table["path"]])[:, 1]
     assert np.mean((probability >= 0.5) == unsafe) == pytest.approx(0.825, abs=0.02)
     assert roc_auc_score(unsafe, probability) == pytest.approx(0.855, abs=0.02)
+
+
+def test_a_rule_refuses_labels_that_are_none_and_constants_out_of_range_when_it_is_fitted() -> None:
+    pictures = [plain(3, 5, SKIN), plain(3, 5, SKIN)]
+    for labels in ([0], [], [0, 2], ["safe", "unsafe"], [0, 1, 1]):
+        with pytest.raises(FigleafError, match="expected one for each of 2 pictures"):
+            AreaRule(RedPixels()).fit(pictures, labels)
+    with pytest.raises(FigleafError, match="area=0: expected 0 < x < 1"):
+        AreaRule(RedPixels(), area=0).fit(pictures, [0, 1])

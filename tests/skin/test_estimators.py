@@ -38,7 +38,7 @@ NO_PICTURES = "feeds rows of numbers; what is no picture is refused, with a Figl
 NO_COLUMNS = "pictures have no number of columns to remember"
 NOT_LOOKED_AT = "published constants: fitting looks at no picture, so it refuses none"
 OWN_NAMES = "fit takes pictures, labels and masks by these names"
-LABELS = "labels are 0 and 1, both must be there"
+LABELS = "labels are 0 and 1, and what learns from them wants both"
 
 PIXEL_MODELS = {
     "check_fit_score_takes_y": OWN_NAMES,
@@ -46,12 +46,14 @@ PIXEL_MODELS = {
     "check_n_features_in_after_fitting": NO_COLUMNS,
     "check_complex_data": NOT_LOOKED_AT,
     "check_dtype_object": NOT_LOOKED_AT,
-    "check_estimator_sparse_tag": NOT_LOOKED_AT,
     "check_estimators_empty_data_messages": NOT_LOOKED_AT,
     "check_estimators_nan_inf": NOT_LOOKED_AT,
     "check_fit1d": NOT_LOOKED_AT,
+    "check_estimator_sparse_tag": NOT_LOOKED_AT,
 }
-MASK_RULES = PIXEL_MODELS | {
+MASK_RULES = {check: why for check, why in PIXEL_MODELS.items() if check != "check_estimator_sparse_tag"} | {
+    "check_fit2d_1feature": LABELS,
+    "check_requires_y_none": LABELS,
     "check_dtype_object": NO_PICTURES,
     "check_classifier_data_not_an_array": NO_PICTURES,
     "check_classifiers_classes": NO_PICTURES,

@@ -184,9 +184,8 @@ def _masks() -> list[np.ndarray]:
 @pytest.mark.parametrize("wrong", [{"area": 0.0}, {"structure": "horse"}])
 def test_a_value_out_of_range_is_named(wrong: dict[str, object]) -> None:
     (key, value), *_ = wrong.items()
-    system = LimbRule(RulePixels(KovacRule()), **wrong).fit([], [])
     with pytest.raises(FigleafError, match=f"{key}={value}"):
-        system.predict_proba([np.zeros((4, 4, 3), np.uint8)])
+        LimbRule(RulePixels(KovacRule()), **wrong).fit([], [])
 
 
 def test_drawings_change_the_picture_where_something_was_found() -> None:

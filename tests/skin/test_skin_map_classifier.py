@@ -127,7 +127,7 @@ def test_what_cannot_be_fitted_is_refused(area: tuple) -> None:
     pictures, masks, labels = area
     with pytest.raises(FigleafError, match="0 of 80 pictures have a mask"):
         clone(SMALL).fit(pictures[:80], labels[:80])
-    with pytest.raises(FigleafError, match="0 or 1"):
+    with pytest.raises(FigleafError, match="0 for safe or 1 for unsafe"):
         clone(SMALL).fit(pictures[:80], labels[:80] + 1, masks[:80])
     with pytest.raises(FigleafError, match="folds=1"):
         SkinMapClassifier(COLORS, folds=1).fit(pictures[:80], labels[:80], masks[:80])

@@ -70,6 +70,7 @@ class MaskRule(ImageSystem):
     ) -> Self:
         """Fit the pixel model. Raises `FigleafError` for a constant outside its range, before anything is fitted."""
         self.check()
+        zeros_and_ones(labels, len(pictures))
         self.pixel_model_: PixelModel = clone(self.pixel_model).fit(pictures, masks, groups)
         return self
 
@@ -98,10 +99,18 @@ def beyond(quantity: float, threshold: float) -> float:
 
 def checked_labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
     """Labels (N,) as 0 and 1, of both kinds; FigleafError otherwise."""
+    found = zeros_and_ones(labels, count)
+    if not np.array_equal(np.unique(found), [0, 1]):
+        raise FigleafError(f"labels with the values {np.unique(found).tolist()}: expected both 0 and 1 to be there")
+    return found
+
+
+def zeros_and_ones(labels: ArrayLike, count: int) -> NDArray[np.int64]:
+    """Labels (N,) as 0 and 1, perhaps of one kind only; FigleafError otherwise."""
     found: NDArray[Any] = np.asarray(labels)
-    if found.shape != (count,) or not np.array_equal(np.unique(found), [0, 1]):
+    if found.shape != (count,) or not np.isin(found, [0, 1]).all():
         raise FigleafError(
             f"labels of shape {found.shape} with the values {np.unique(found).tolist()[:5]}: "
-            f"expected one for each of {count} pictures, 0 or 1, and both to be there"
+            f"expected one for each of {count} pictures, 0 for safe or 1 for unsafe"
         )
     return found.astype(np.int64)

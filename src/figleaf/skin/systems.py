@@ -221,7 +221,11 @@ def pixels_called(name: str) -> PixelModel:
 
 
 def build(name: str, options: Mapping[str, Any], *, random_state: int) -> ImageSystem:
-    """The system of that name, not fitted yet. Raises `FigleafError` for an unknown name, option or value."""
+    """The system of that name, not fitted yet.
+
+    Raises `FigleafError` for an unknown name or option, or a value of another kind; one that is out of range `fit`
+    refuses.
+    """
     if name not in SYSTEMS:
         raise FigleafError(f"model.system={name}: expected one of {', '.join(SYSTEMS)}")
     require_options(name, options, options_of(name))
