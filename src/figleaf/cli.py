@@ -1,6 +1,7 @@
 """The command line: `figleaf COMMAND [key=value | PATH ...]`. A command's module is imported when it runs."""
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -102,6 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, `head` for instance, has what it wanted.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if error.filename is None:  # standard output: what is left in its buffer would be tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _refused(
+            f"{error.filename or 'standard output'}: {error.strerror}; make room and give the command again"
+        )
 
 
 def _is_nowhere() -> bool:

@@ -122,6 +122,15 @@ def test_a_working_folder_that_goes_away_meanwhile_is_named_and_another_missing_
     assert "is gone: change to one that is there" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's file that is always full")
+def test_output_that_finds_no_room_is_named_without_a_traceback() -> None:
+    code = "import sys; from figleaf.cli import main; sys.exit(main(['skin', 'nothing.png', '--draw', 'mask']))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output: No space left on device; make room and give the command again\n"
+
+
 def refused_at_once(arguments: list[str], told: str) -> None:
     code = (
         "import sys; from figleaf.cli import main\n"
