@@ -125,7 +125,7 @@ def test_a_working_folder_that_goes_away_meanwhile_is_named_and_another_missing_
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's file that is always full")
 def test_output_that_finds_no_room_is_named_without_a_traceback() -> None:
     code = "import sys; from figleaf.cli import main; sys.exit(main(['skin', 'nothing.png', '--draw', 'mask']))"
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: standard output: No space left on device; make room and give the command again\n"

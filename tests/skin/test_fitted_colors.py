@@ -6,6 +6,7 @@ from scipy.stats import multivariate_normal
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from figleaf.data.scenes import render
 from figleaf.errors import FigleafError
 from figleaf.skin.fitted_colors import (
     BoostedColors,
@@ -16,6 +17,7 @@ from figleaf.skin.fitted_colors import (
     color_bins,
     log_density,
 )
+from figleaf.skin.systems import build
 
 SKIN, OTHER = np.array([200.0, 150, 120]), np.array([110.0, 130, 140])
 MODELS = [HistogramColors(bins=8), MixtureColors(components=1), BoostedColors(trees=50)]
@@ -153,3 +155,24 @@ def test_a_wrong_setting_is_named(model: FittedColors, named: str) -> None:
     colors, skin, _ = two_clouds(100, 0)
     with pytest.raises(FigleafError, match=named):
         model.fit(colors, skin)
+
+
+@pytest.mark.parametrize(
+    ("system", "options", "told"),
+    [
+        ("boosted_colors", {"trees": 0}, "trees=0: expected at least 1"),
+        ("boosted_colors", {"leaves": 1}, "leaves=1: expected at least 2"),
+        ("boosted_pixels", {"trees": -1}, "trees=-1: expected at least 1"),
+        ("maps", {"trees": 0}, "trees=0: expected at least 1"),
+        ("mixture", {"components": 0}, "components=0: expected at least 1"),
+        ("mixture", {"covariance": "tied"}, "covariance=tied: expected full or diag"),
+        ("color_histogram", {"inverse_penalty": 0.0}, "inverse_penalty=0.0: expected more than 0"),
+        ("limbs", {"pixels": "foo"}, "pixels=foo: expected boosted_colors or one of fleck, kovac"),
+    ],
+)
+def test_a_number_of_which_nothing_can_be_made_is_named(system: str, options: dict[str, object], told: str) -> None:
+    scenes = [render(0, number, 32) for number in range(8)]
+    with pytest.raises(FigleafError, match=f"^{told}"):
+        build(system, options, random_state=0).fit(
+            [scene.rgb_u8 for scene in scenes], [0, 1] * 4, [scene.skin_mask for scene in scenes], list(range(8))
+        )

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from figleaf.config import compose, home
+from figleaf.commands.scorers import open_scorer
+from figleaf.config import TrackingConfig, compose, home
 from figleaf.errors import FigleafError
 from figleaf.evaluate.method import Method
 from figleaf.evaluate.predictions import Predictions
@@ -40,7 +41,9 @@ def test_a_fitted_system_is_a_finished_run_with_predictions_weights_and_tables(r
     assert predictions.is_scored.all()
     pixels = pd.read_csv(run.artifact("pixels.csv"))
     assert set(pixels["split"]) == {"val", "test"}
-    scorer = scorer_of(run.artifact("model/best.safetensors"))
+    file = run.artifact("model/best.safetensors")
+    assert open_scorer(str(file), TrackingConfig()).threshold == run.metrics["val/threshold"] != 0.5
+    scorer = scorer_of(file)
     assert (scorer.classes, scorer.unsafe, scorer.input_size) == (("covered", "exposed"), ("exposed",), 96)
 
 
@@ -109,6 +112,7 @@ def test_what_cannot_be_fitted_is_told_before_anything_is_computed() -> None:
         fitted("model.options.are=1")
     with pytest.raises(FigleafError, match=r"^model\.options\.area=2\.0: expected 0 < x < 1"):
         fitted("model.options.area=2.0")
+    assert not (home() / "runs").exists()  # no run that could only fail
     with pytest.raises(FigleafError, match=r"^model\.options\.stage=strict: expected filter, tight, relaxed"):
         fitted("model=skin_fleck", "model.options.stage=strict")
 

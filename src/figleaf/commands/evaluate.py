@@ -76,6 +76,8 @@ def main(arguments: Sequence[str]) -> int:
     threshold = opened.threshold if variant == CLEAN else None
     if threshold != opened.threshold:
         say(f"the run's threshold was chosen for method=single; metrics of decisions are at {DEFAULT_THRESHOLD}")
+    elif threshold is None and variant == CLEAN:
+        say(f"{opened.name} holds no threshold; metrics of decisions are at {DEFAULT_THRESHOLD}")
     report = evaluation_json(found, threshold, n_resamples=config.intervals)
     if perturbations:
         from figleaf.evaluate.robustness import perturbed, robustness_metrics

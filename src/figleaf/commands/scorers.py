@@ -49,8 +49,8 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
 
 
 def _threshold_in(path: Path, scorer: Scorer) -> float | None:
-    """The threshold that an exported network's file holds; those of runs stand in the tracker."""
+    """The threshold that a file of an exported network or of a skin system holds; a run's own stands in the tracker."""
     from figleaf.vgg.scorer import TorchScorer
     from figleaf.vgg.weights import load
 
-    return load(path)[1].get("threshold") if isinstance(scorer, TorchScorer) else None
+    return load(path)[1].get("threshold") if isinstance(scorer, TorchScorer) else getattr(scorer, "threshold", None)

@@ -18,7 +18,8 @@ Drawings:
   superpixels  the patches that a picture is cut into first;  graph: how much neighbours belong together
   cut          the parts that the normalised cut of that graph leaves
   regions      pixels of skin grouped into regions;  outlines: the polygons around them
-  limbs        straight ribbons of skin (yellow), pairs that are limbs (blue, joints as dots), girdles, spine and thigh
+  limbs        straight ribbons of skin (yellow), pairs that are limbs (blue, joints as dots), the two limbs of a
+               girdle (joined by an orange line), a trunk and the thigh that leaves it (both green)
   verified     the same of those ribbons that look like a limb of the drawn gallery
   crops        the boxes of --scheme: windows, proposals or skin_regions
 
@@ -29,6 +30,7 @@ the picture: keep them where the picture may be kept.
 examples:
   figleaf skin photo.jpg
   figleaf skin photo.jpg --draw filter regions --rule ycbcr --out drawings
+  figleaf skin photo.jpg --size 160 --draw filter     # as large as model=skin_fleck sees it; shares depend on the size
 """
 
 
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         line = {
             "picture": str(path),
             "error": None,
+            "size": list(picture.shape[:2]),
             "skin_share": round(found.skin_share, 4),
             "filter_share": round(found.filter_share, 4),
             "passes_filter": found.passes_filter,

@@ -38,7 +38,7 @@ from figleaf.skin.pixel_planes import (
     working_mask,
     working_picture,
 )
-from figleaf.skin.training_pixels import MaskedPictures, folds_by_group, masked_pictures
+from figleaf.skin.training_pixels import MaskedPictures, folds_by_group, masked_pictures, require_trees
 
 _BINS = 32  # of the histogram, a channel: Jones & Rehg
 _SMOOTHING = 4.0  # pixels added to each of its bins
@@ -149,6 +149,7 @@ class BoostedPixels(PixelModel):
     def _check(self) -> None:
         if self.rounds not in (1, 2):
             raise FigleafError(f"rounds={self.rounds}: expected 1, or 2 for auto-context")
+        require_trees(self.trees, self.leaves)
         if not 1 <= self.pixels_per_picture <= SITES * SITES:
             raise FigleafError(f"pixels_per_picture={self.pixels_per_picture}: expected 1 to {SITES * SITES}")
         if self.outline is not None and not self.outline > 0:

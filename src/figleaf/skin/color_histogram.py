@@ -64,6 +64,8 @@ class ColorHistogramClassifier(ImageSystem):
         groups: ArrayLike | None = None,
     ) -> Self:
         """Fit to pictures and their labels (N,), 0 or 1."""
+        if not self.inverse_penalty > 0:
+            raise FigleafError(f"inverse_penalty={self.inverse_penalty}: expected more than 0")
         known = checked_labels(labels, len(pictures))
         self.histogram_ = ColorHistogram(self.bins).fit(pictures)
         self.classifier_ = LogisticRegression(C=self.inverse_penalty, max_iter=2000)

@@ -22,7 +22,7 @@ from figleaf.skin.color import hsv, log_response, ycbcr
 from figleaf.skin.pictures import Mask, Pictures, RgbU8, checked_picture
 from figleaf.skin.pixel_model import ColorRule, PixelModel, rgb_columns
 from figleaf.skin.published_mixture import log_of_sum
-from figleaf.skin.training_pixels import masked_pictures, sampled_colors
+from figleaf.skin.training_pixels import masked_pictures, require_trees, sampled_colors
 
 FloatArray = NDArray[np.float64]
 
@@ -118,10 +118,10 @@ class MixtureColors(FittedColors):
         self.random_state = random_state
 
     def _learn(self, rgb: FloatArray, skin: NDArray[np.bool_]) -> None:
-        if self.components < 1 or self.covariance not in ("full", "diag"):
-            raise FigleafError(
-                f"components={self.components}, covariance={self.covariance}: expected at least 1, and full or diag"
-            )
+        if self.components < 1:
+            raise FigleafError(f"components={self.components}: expected at least 1")
+        if self.covariance not in ("full", "diag"):
+            raise FigleafError(f"covariance={self.covariance}: expected full or diag")
         self.skin_mixture_, self.other_mixture_ = self._mixture(rgb[skin]), self._mixture(rgb[~skin])
         self.log_odds_ = float(logit(skin.mean()))
 
@@ -159,6 +159,7 @@ class BoostedColors(FittedColors):
 
     def _learn(self, rgb: FloatArray, skin: NDArray[np.bool_]) -> None:
         # Without early stopping, which would set pixels of the same pictures aside and stop too late
+        require_trees(self.trees, self.leaves)
         self.boosting_ = HistGradientBoostingClassifier(
             max_iter=self.trees,
             max_leaf_nodes=self.leaves,

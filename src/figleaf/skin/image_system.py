@@ -37,6 +37,9 @@ class ImageSystem(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  #
     def predict_proba(self, pictures: Pictures) -> NDArray[np.float64]:
         """Probabilities (N, 2) of safe and unsafe."""
 
+    def check(self) -> None:
+        """Raises `FigleafError` for a constant outside its range, as far as that is known before the fit."""
+
     def predict(self, pictures: Pictures) -> NDArray[np.int64]:
         """0 or 1 (N,): unsafe from a probability of a half on."""
         return (self.predict_proba(pictures)[:, 1] >= 0.5).astype(np.int64)
@@ -73,9 +76,6 @@ class MaskRule(ImageSystem):
         zeros_and_ones(labels, len(pictures))
         self.pixel_model_: PixelModel = clone(self.pixel_model).fit(pictures, masks, groups)
         return self
-
-    def check(self) -> None:
-        """Raises `FigleafError` for a constant outside its range; a rule may have none."""
 
     @abstractmethod
     def margin(self, rgb_u8: RgbU8) -> float:

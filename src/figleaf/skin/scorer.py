@@ -18,11 +18,19 @@ _LEAST = 1e-12  # a probability of 0 has no logarithm
 class SkinScorer:
     """Scores with a fitted `system`; see `figleaf.evaluate.scorer.Scorer`.
 
-    `classes` are those of the data where they are two, one of them unsafe, and `BINARY` otherwise.
+    `classes` are those of the data where they are two, one of them unsafe, and `BINARY` otherwise. `threshold` is the
+    one that was chosen on val, None where none was.
     """
 
-    def __init__(self, system: ImageSystem, classes: Sequence[str], unsafe: Sequence[str], input_size: int) -> None:
-        self.system, self.input_size = system, input_size
+    def __init__(
+        self,
+        system: ImageSystem,
+        classes: Sequence[str],
+        unsafe: Sequence[str],
+        input_size: int,
+        threshold: float | None = None,
+    ) -> None:
+        self.system, self.input_size, self.threshold = system, input_size, threshold
         self.classes, self.unsafe = tuple(classes), tuple(unsafe)
         if len(self.classes) != 2 or len(self.unsafe) != 1:
             raise ValueError(f"classes {self.classes}, unsafe {self.unsafe}: a skin system tells one from another")
@@ -33,7 +41,7 @@ class SkinScorer:
         system, facts = load_system(path)
         if missing := [key for key in ("classes", "unsafe", "input_size") if key not in facts]:
             raise FigleafError(f"{path}: a skin system without {', '.join(missing)}; `figleaf train` writes them")
-        return cls(system, facts["classes"], facts["unsafe"], facts["input_size"])
+        return cls(system, facts["classes"], facts["unsafe"], facts["input_size"], facts.get("threshold"))
 
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, 2) of pictures (N, S, S, 3): the logarithms of the probabilities."""

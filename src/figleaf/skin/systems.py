@@ -184,6 +184,8 @@ def _mask_of_limbs(pixels: str, random_state: int) -> PixelModel:
     if pixels == "boosted_colors":
         colors = BoostedColors(random_state=random_state)
         return FittedColorPixels(colors, pixels_per_picture=300, random_state=random_state)
+    if pixels not in PIXEL_RULES:
+        raise FigleafError(f"pixels={pixels}: expected boosted_colors or one of {', '.join(PIXEL_RULES)}")
     return pixels_called(pixels)
 
 

@@ -83,3 +83,11 @@ def folds_by_group(groups: NDArray[np.intp], folds: int, random_state: int) -> N
         for number, (_, held_out) in enumerate(parts):
             fold[held_out] = number
     return fold
+
+
+def require_trees(trees: int, leaves: int) -> None:
+    """Raises `FigleafError` for numbers of which no boosted trees can be made."""
+    if trees < 1:
+        raise FigleafError(f"trees={trees}: expected at least 1")
+    if leaves < 2:
+        raise FigleafError(f"leaves={leaves}: expected at least 2")

@@ -32,6 +32,15 @@ _TIMED = 100  # pictures on which the speed is measured
 _PUBLISHED = ("accuracy", "precision", "recall", "fpr", "response_ratio")
 
 
+def require_system(config: TrainConfig) -> None:
+    """Raises `FigleafError` for several devices, an unknown system or option, and a value wrong whatever the data."""
+    assert isinstance(config.model, SkinConfig), "what this module is for"
+    if config.trainer.devices * config.trainer.num_nodes > 1:
+        raise FigleafError(f"trainer.devices={config.trainer.devices}: a skin system is fitted by one process; pass 1")
+    with called_options(config.model.options):
+        build(config.model.system, config.model.options, random_state=config.seed).check()
+
+
 def fit_system(config: TrainConfig, folder: RunFolder, inputs: Inputs, recorder: Recorder) -> dict[str, float]:
     """Fit the system on train, keep it, and measure it as a network is measured.
 
@@ -39,12 +48,10 @@ def fit_system(config: TrainConfig, folder: RunFolder, inputs: Inputs, recorder:
     rule answers so that this is its published threshold. A system that marks pixels gets pixel metrics, too, where
     there are masks. `cost/megabytes` is the size of the file, `time/...` that of this machine.
 
-    Raises `FigleafError` where there is nothing to learn from, and for several devices.
+    Raises `FigleafError` where there is nothing to learn from.
     """
     skin, manifest = config.model, inputs.manifest
     assert isinstance(skin, SkinConfig), "what this module is for"
-    if config.trainer.devices * config.trainer.num_nodes > 1:
-        raise FigleafError(f"trainer.devices={config.trainer.devices}: a skin system is fitted by one process; pass 1")
     if not manifest.unsafe:
         raise FigleafError(f"model.system={skin.system}: {manifest.name} has no unsafe classes (data.unsafe)")
     with called_options(skin.options):
@@ -79,6 +86,7 @@ def fit_system(config: TrainConfig, folder: RunFolder, inputs: Inputs, recorder:
     if isinstance(pixel_model, PixelModel) and len(rows := _with_masks(inputs)):
         of_pixels, tables["pixels.csv"] = _pixels(pixel_model, rows, inputs, config)
         found |= of_pixels
+    save_system(system, folder.best, facts | {"threshold": threshold})  # so that the file decides as the run does
     found["cost/megabytes"] = folder.best.stat().st_size / 1e6
     found |= {"time/train_seconds": fit_seconds, "time/ms_per_image": _ms_per_image(scorer, inputs)}
     recorder.start_at(0)

@@ -55,6 +55,10 @@ def train(
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     require_weights_file(config.weights)  # before the tracker has a run that could only fail
+    if isinstance(config.model, SkinConfig):
+        from figleaf.train.fitting import require_system  # networks do without scikit-learn
+
+        require_system(config)
     with process_group(config.trainer.accelerator) as (rank, world_size):
         size, larger, masks = config.model.input_size, config.augment.larger, reads_masks(config.model)
         inputs = load_inputs(config.data, size, larger, home(), masks=masks)
@@ -76,7 +80,7 @@ def train(
                     if config.evaluation is not None:
                         found = measure_trained(config, folder, inputs, recorder)
                     elif isinstance(config.model, SkinConfig):
-                        from figleaf.train.fitting import fit_system  # networks do without scikit-learn
+                        from figleaf.train.fitting import fit_system
 
                         found = fit_system(config, folder, inputs, recorder)
                     elif isinstance(config.model, SearchConfig):
