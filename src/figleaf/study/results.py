@@ -40,7 +40,7 @@ from figleaf.study.table import ArmRow, Table, arm_rows, build_table, column_of,
 from figleaf.tracking.find import FoundRun
 from figleaf.tracking.params import metric_name
 
-_FINAL = ("val/", "test/", "fit/", "cost/", "time/")
+_FINAL = ("val/", "test/", "robust/", "fit/", "cost/", "time/")
 _FILES = (("LaTeX", "tex"), ("CSV", "csv"), ("HTML", "html"))
 _SECTIONS = {"pivot": "Two factors", "comparisons": "Differences"}  # of the page, by the tables they show
 _RUN_FIELDS = ("arm", "seed", "status", "note", "data_note", "run_id", "fingerprint", "data_hash", "commit", "dirty")
