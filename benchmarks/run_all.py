@@ -1,5 +1,9 @@
-"""Runs every benchmark; writes their JSON objects to results.json and a table to README.md, both beside this file."""
+"""Runs every benchmark; writes their JSON objects to results.json and a table to README.md, both beside this file.
 
+Given names of scripts it runs these alone; of the others stands what was measured before.
+"""
+
+import argparse
 import json
 import subprocess
 import sys
@@ -27,8 +31,15 @@ CLAIMS = {
 
 def main() -> int:
     """Run them one after the other."""
-    results = {}
-    for name in (*CLAIMS, "limbs", "systems"):
+    known = (*CLAIMS, "limbs", "systems")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
+    names = parser.parse_args().names or known
+    if unknown := sorted(set(names) - set(known)):
+        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(known)}")
+    kept = FOLDER / "results.json"
+    results = {} if names == known else json.loads(kept.read_text())
+    for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         done = subprocess.run([sys.executable, FOLDER / f"{name}.py"], stdout=subprocess.PIPE, text=True, check=True)
         results[name] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -68,7 +79,7 @@ def main() -> int:
         "Medians of sides measured in turns in one run; machines are shared and noisy, so only ratios are compared.",
     ]
     lines += [f"{machine['cpu']}, {machine['cores']} cores; all figures, commits and versions are in results.json.", ""]
-    (FOLDER / "results.json").write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
+    kept.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
     (FOLDER / "README.md").write_text("\n".join(lines))
     return 0
 

@@ -26,21 +26,23 @@ def test_counting_pairs_by_group_gives_the_auroc_of_the_ranked_scores(sample, n_
     p = made(scores, truth, groups=names)
     group = np.unique(names, return_inverse=True)[1]
     counts = rng.multinomial(group.max() + 1, np.full(group.max() + 1, 1 / (group.max() + 1)), size=20)
-    found = GroupedAuroc.of(p.scores, p.is_unsafe, group).resampled(counts)
+    grouped = GroupedAuroc.of(p.scores, p.is_unsafe, group)
+    found = grouped.resampled(grouped.drawn(counts))
     np.testing.assert_allclose(found, ranked_auroc(p, counts), rtol=0, atol=1e-12)
 
 
 def test_without_resampling_it_is_the_auroc():
     p = noisy(300, 40)
     same = SameSamples.of([p])
-    once = GroupedAuroc.of(p.scores, p.is_unsafe, same.group).resampled(np.ones((1, 40), dtype=int))
+    grouped = GroupedAuroc.of(p.scores, p.is_unsafe, same.group)
+    once = grouped.resampled(grouped.drawn(np.ones((1, 40), dtype=int)))
     assert once[0] == pytest.approx(auroc(p.scores, p.is_unsafe), abs=1e-15)
 
 
 @pytest.mark.parametrize("truth", [[True, True], [False, False]])
 def test_with_one_label_there_is_no_auroc(truth):
     grouped = GroupedAuroc.of(np.array([0.2, 0.7]), np.array(truth), np.array([0, 1]))
-    assert np.isnan(grouped.resampled(np.array([[1, 1], [2, 0]]))).all()
+    assert np.isnan(grouped.resampled(grouped.drawn(np.array([[1, 1], [2, 0]])))).all()
 
 
 def test_a_test_set_of_single_images_takes_the_other_way_to_the_same_auroc(monkeypatch):

@@ -55,11 +55,26 @@ class GroupedAuroc:
         concordant = np.add.reduceat(lower, starts, axis=0) / 2
         return cls(unsafe_groups, safe_groups, n_unsafe.astype(float), n_safe.astype(float), concordant)
 
-    def resampled(self, counts: NDArray[np.integer]) -> Floats:
-        """AUROC (B,) when each group was drawn `counts` (B, G) times; NaN where a label is missing."""
+    def drawn(self, counts: NDArray[np.integer]) -> "DrawnPairs":
+        """What `counts` (B, G), how often each group was drawn, mean for all runs on the same samples."""
         unsafe = counts[:, self.unsafe_groups].astype(np.float64)
         safe = counts[:, self.safe_groups].astype(np.float64)
-        pairs = (unsafe @ self.n_unsafe) * (safe @ self.n_safe)
+        return DrawnPairs(unsafe, safe, (unsafe @ self.n_unsafe) * (safe @ self.n_safe))
+
+    def resampled(self, drawn: "DrawnPairs") -> Floats:
+        """AUROC (B,) in each resample; NaN where a label is missing."""
         with np.errstate(invalid="ignore"):
-            found: Floats = np.einsum("bq,bq->b", unsafe @ self.concordant, safe) / pairs
+            found: Floats = np.einsum("bq,bq->b", drawn.unsafe @ self.concordant, drawn.safe) / drawn.pairs
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnPairs:
+    """B resamples: how often each group with unsafe samples, (B, P), and with safe ones, (B, Q), was drawn.
+
+    `pairs` (B,): how many pairs of an unsafe and a safe sample that makes.
+    """
+
+    unsafe: Floats
+    safe: Floats
+    pairs: Floats

@@ -79,7 +79,9 @@ def resampled_metric(
     function = METRICS[metric] if isinstance(metric, str) else metric
     if function is METRICS["auroc"] and _few_groups(samples):
         truth, group = samples.is_unsafe, samples.group
-        return np.stack([GroupedAuroc.of(run.scores, truth, group).resampled(counts) for run in samples.runs])
+        grouped = [GroupedAuroc.of(run.scores, truth, group) for run in samples.runs]
+        drawn = grouped[0].drawn(counts)
+        return np.stack([run.resampled(drawn) for run in grouped])
     # RankedPredictions numbers the groups that have a row, in the same order.
     present = counts[:, np.unique(samples.group)]
     return np.stack([_ranked(run, function, present, at) for run, at in zip(samples.runs, given, strict=True)])

@@ -248,7 +248,8 @@ def _read(path: Path, samples: Path, sha256: str) -> Predictions:
     if sha256_file(path) != sha256:
         raise FigleafError(f"{path}: these are not the logits that were recorded: {_way_out(path.stem)}")
     try:
-        read = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # `read_table` opens a dataset first, which takes longer than these few rows
+            read = file.read(use_threads=False)
         metadata = {name: json.loads(read.schema.metadata[name.encode()]) for name in _METADATA}
         rows = _read_samples(samples).iloc[read["sample"].to_numpy()]
         classes = tuple(metadata["classes"])
