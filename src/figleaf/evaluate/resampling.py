@@ -80,8 +80,8 @@ def resampled_metric(
     if function is METRICS["auroc"] and _few_groups(samples):
         truth, group = samples.is_unsafe, samples.group
         grouped = [GroupedAuroc.of(run.scores, truth, group) for run in samples.runs]
-        drawn = grouped[0].drawn(counts)
-        return np.stack([run.resampled(drawn) for run in grouped])
+        drawn_pairs = grouped[0].drawn(counts)
+        return np.stack([run.resampled(drawn_pairs) for run in grouped])
     # RankedPredictions numbers the groups that have a row, in the same order.
     present = counts[:, np.unique(samples.group)]
     return np.stack([_ranked(run, function, present, at) for run, at in zip(samples.runs, given, strict=True)])
