@@ -36,11 +36,17 @@ def test_committed_metrics_and_tables_follow_from_the_committed_predictions(name
             threshold = float(row["val/threshold"]) if row["val/threshold"] else None
             for key, value in metrics(predictions.select(split=split), threshold).items():
                 assert value == pytest.approx(float(row[f"{split}/{key}"]), rel=1e-9), (row["arm"], key)
+    scales = {column.key: column.scale for column in load_study(folder.parent).table.columns}
     shown = [row for row in _rows(folder / "table.csv") if row["key"] in done[0]]
     assert shown
     for row in shown:
-        values = [float(run[row["key"]]) for run in done if run["arm"] == row["arm"] and run[row["key"]]]
-        assert float(row["mean"]) == pytest.approx(sum(values) / len(values), rel=1e-8)
+        key = row["key"]
+        values = [float(run[key]) * scales[key] for run in done if run["arm"] == row["arm"] and run[key]]
+        assert int(row["n"]) == len(values), (row["arm"], key)
+        if values:
+            assert float(row["mean"]) == pytest.approx(sum(values) / len(values), rel=1e-8), (row["arm"], key)
+        else:
+            assert row["mean"] == ""
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
