@@ -18,9 +18,10 @@ MAY_IMPORT = {
     "config": {"settings", "overrides"},
     "train": {"evaluate", "skin", "vgg", "data", "tracking", "config"},
     "export": {"evaluate", "vgg", "data"},
+    "explain": {"evaluate", "skin", "vgg", "data"},
     "study": {"train", "evaluate", "skin", "vgg", "data", "tracking", "config", "overrides"},
     "commands": {
-        *("study", "train", "export", "evaluate", "skin", "vgg", "data"),
+        *("study", "train", "export", "explain", "evaluate", "skin", "vgg", "data"),
         *("tracking", "config", "overrides", "cli"),
     },
     "cli": {"commands"},
