@@ -234,6 +234,8 @@ class ExportConfig:
     format: list[str] = field(default_factory=lambda: ["safetensors", "onnx"])
     out: str | None = None  # default: ./export/<run name>
     tolerance: float = field(default=1e-3, metadata=_at_least(0))  # greatest logit difference allowed
+    # of the kernels in tfjs: half the bytes by default; float16 and uint8 have tolerances of their own
+    tfjs_dtype: str = field(default="float16", metadata=_one_of("float16", "float32", "uint8"))
     parity_images: int = field(default=64, metadata=_at_least(1))
     images: str | None = None  # compare on the pictures in this folder instead of the run's own
     licence: str = ""  # what the weights may be used under, for the model card

@@ -102,6 +102,7 @@ def test_the_report_says_what_was_compared(exported: tuple[Path, dict[str, Any]]
     assert report["formats"]["safetensors"] == {
         "images": 5,
         "max_logit_diff": 0.0,
+        "max_probability_diff": 0.0,
         "max_score_diff": 0.0,
         "decisions_changed": 0,
     }
@@ -204,8 +205,8 @@ def test_a_file_that_answers_otherwise_is_refused_and_nothing_in_the_folder_chan
 ) -> None:
     (tmp_path / "model.safetensors").write_text("an earlier export")
     (tmp_path / "notes.txt").write_text("not ours")
-    name, _, read = bundle.FORMATS["safetensors"]
-    monkeypatch.setattr(bundle, "FORMATS", {"safetensors": (name, slightly_wrong(factor), read)})
+    wrong = replace(bundle.FORMATS["safetensors"], write=slightly_wrong(factor))
+    monkeypatch.setattr(bundle, "FORMATS", {"safetensors": wrong})
     with pytest.raises(FigleafError, match=r"model\.safetensors: its logits differ .* tolerance=0\.001"):
         export_bundle(network(), out=tmp_path, formats=["safetensors"], facts=FACTS, pictures=pictures())
     assert (tmp_path / "model.safetensors").read_text() == "an earlier export"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -10,16 +11,25 @@ from figleaf.commands.arguments import parse_mixed, print_json, say, with_overri
 from figleaf.config import DataConfig, ExportConfig, compose, from_dict, home, to_dict
 from figleaf.errors import FigleafError
 
+if TYPE_CHECKING:
+    from figleaf.export.tfjs import Dtype
+
 EPILOG = """\
 Writes model.safetensors, model.onnx (preprocessing inside, any batch size), model.json, parity.json, MODEL_CARD.md and
 SHA256SUMS. Every file must give the checkpoint's logits on real pictures of the run's test split, from the encoded
 file on, within `tolerance`. best:STUDY is the best run, by val, of the arm that the study's table marks with a dagger;
 best:STUDY:ARM that of another arm.
 
+format=[tfjs] writes the folder tfjs/ for TensorFlow.js: model.json and shards, with layer names of keras.applications,
+batch norms folded, RGB 0-255 in and logits out. Its kernels are tfjs_dtype: float16 (half the bytes; probabilities
+within 5e-3), uint8 (a quarter; within 5e-2) or float32 (logits within `tolerance`). A dense head, and adaptive_pool
+where it is not the identity, have no equal layer there and are refused.
+
 examples:
   figleaf export run=best:demo
   figleaf export run=demo/vgg19_bn-2     a trial: <study>/<arm>-<seed>
   figleaf export run=latest format=[onnx] out=my_model images=some/folder
+  figleaf export run=best:demo format=[onnx,tfjs] tfjs_dtype=float32
 """
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -71,7 +81,13 @@ def main(arguments: Sequence[str]) -> int:
     require_place(out, config.format)
     pictures = _pictures(config, from_dict(settings["data"], DataConfig))
     report = export_bundle(
-        net, out=out, formats=config.format, facts=facts, pictures=pictures, tolerance=config.tolerance
+        net,
+        out=out,
+        formats=config.format,
+        facts=facts,
+        pictures=pictures,
+        tolerance=config.tolerance,
+        tfjs_dtype=cast("Dtype", config.tfjs_dtype),
     )
     for name, found in report["formats"].items():
         say(f"{name}: largest logit difference {found['max_logit_diff']:.2g} on {found['images']} pictures")

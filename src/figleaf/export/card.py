@@ -46,7 +46,7 @@ NOT_MEASURED = (
 )
 
 
-def model_card(net: VGG, facts: ModelFacts, parity: Mapping[str, Parity], files: Iterable[str]) -> str:
+def model_card(net: VGG, facts: ModelFacts, parity: Mapping[str, Parity], files: Sequence[str]) -> str:
     """The card as Markdown. `parity`: by format, how far each file is from the checkpoint; `files`: their names.
 
     Names that come from data are escaped. When the data are a proxy, every number says so.
@@ -151,7 +151,7 @@ def _slices(facts: ModelFacts) -> list[str]:
     ]
 
 
-def _input(net: VGG, facts: ModelFacts, files: Iterable[str]) -> list[str]:
+def _input(net: VGG, facts: ModelFacts, files: Sequence[str]) -> list[str]:
     score = " + ".join(f"P({escape(name)})" for name in facts.unsafe)
     return [
         "## Input and output",
@@ -165,8 +165,17 @@ def _input(net: VGG, facts: ModelFacts, files: Iterable[str]) -> list[str]:
         + (f" Their softmax gives the score: {score}." if score else "")
         + _pixels(facts),
         "",
+        *_tfjs(net, files),
         f"Files: {', '.join(f'`{name}`' for name in files)}; their hashes are in `SHA256SUMS`.",
     ]
+
+
+def _tfjs(net: VGG, files: Sequence[str]) -> list[str]:
+    """How the folder of that name differs in its input; nothing where there is none."""
+    if "tfjs" not in files:
+        return []
+    shape = f"(N, {net.input_size}, {net.input_size}, 3)"
+    return [f"`tfjs` is a layers model for TensorFlow.js. In: RGB in 0-255 as float32, {shape}. Out: the same.", ""]
 
 
 def _pixels(facts: ModelFacts) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from figleaf.data.decode import DecodeError, decode, resize
 from figleaf.errors import FigleafError
@@ -25,12 +26,14 @@ class Pictures:
 class Parity:
     """How far two scorers are apart on `images` pictures.
 
-    `max_score_diff` is None when no class is unsafe. `decisions_changed` counts the pictures that one flags and the
-    other does not, or, without a threshold, for which another class has the largest logit.
+    `max_probability_diff` is that of any class's probability, and `max_score_diff` None when no class is unsafe.
+    `decisions_changed` counts the pictures that one flags and the other does not, or, without a threshold, for which
+    another class has the largest logit.
     """
 
     images: int
     max_logit_diff: float
+    max_probability_diff: float
     max_score_diff: float | None
     decisions_changed: int
 
@@ -58,18 +61,22 @@ def read_pictures(source: NDArray[np.uint8] | Sequence[Path], size: int) -> Pict
 
 def compare(reference: Scorer, exported: Scorer, rgb_u8: NDArray[np.uint8], threshold: float | None) -> Parity:
     """Compare the answers of two scorers to the pictures (N, S, S, 3); a difference that is not finite is infinite."""
-    ours, theirs = reference.logits(rgb_u8), exported.logits(rgb_u8)
-    difference = np.abs(ours.astype(np.float64) - theirs)
+    ours, theirs = (scorer.logits(rgb_u8).astype(np.float64) for scorer in (reference, exported))
     score_diff: float | None = None
     decisions = (ours.argmax(axis=1), theirs.argmax(axis=1))
     if reference.unsafe:
         scores = [prob_unsafe(logits, reference.classes, reference.unsafe) for logits in (ours, theirs)]
-        score_diff = float(np.nan_to_num(np.abs(scores[0] - scores[1]), nan=np.inf).max())
+        score_diff = _greatest(scores[0] - scores[1])
         if threshold is not None:
             decisions = (scores[0] >= threshold, scores[1] >= threshold)
     return Parity(
         images=len(rgb_u8),
-        max_logit_diff=float(np.nan_to_num(difference, nan=np.inf).max()),
+        max_logit_diff=_greatest(ours - theirs),
+        max_probability_diff=_greatest(softmax(ours, axis=1) - softmax(theirs, axis=1)),
         max_score_diff=score_diff,
         decisions_changed=int((decisions[0] != decisions[1]).sum()),
     )
+
+
+def _greatest(difference: NDArray[np.float64]) -> float:
+    return float(np.nan_to_num(np.abs(difference), nan=np.inf).max())
