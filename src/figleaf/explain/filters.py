@@ -29,7 +29,6 @@ OBJECTIVES: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda wanted: wanted.sum(dim=(1, 2)),
     "centre": lambda wanted: wanted[:, wanted.shape[1] // 2, wanted.shape[2] // 2],
 }
-GREY = 127.5
 BATCH = 16  # filters at once: beyond it memory grows and speed does not, on a CPU
 
 
@@ -90,7 +89,8 @@ def maximise(
     try:
         for first in range(0, len(filters), batch):
             some = list(filters[first : first + batch])
-            done.append(_ascend(part, layer, some, recipe, OBJECTIVES[objective], size or net.input_size, seed, on_step))
+            to_size = size or net.input_size
+            done.append(_ascend(part, layer, some, recipe, OBJECTIVES[objective], to_size, seed, on_step))
     finally:
         net.train(was_training)
     pictures, response, peak = (torch.cat(parts) for parts in zip(*done, strict=True))
@@ -124,11 +124,13 @@ def _ascend(
 
     generators = [Generator().manual_seed(_seed(seed, layer, number)) for number in filters]
     kind = Spectrum if recipe.parametrisation == "fourier" else Pixels
-    ascent = kind(size, generators, device)
+    margin = _margin(recipe, size)
+    ascent = kind(size + 2 * margin, generators, device)
     adam = torch.optim.Adam([ascent.free], lr=recipe.step_size) if kind is Spectrum else None
     draws = Generator().manual_seed(_seed(seed, "shifts", 0))
     for _ in range(recipe.steps):
-        total = objective(wanted(_moved(ascent.pictures(), recipe, draws))).sum()  # pictures do not touch each other
+        views = _moved(ascent.pictures(), size, recipe, draws)
+        total = objective(wanted(views)).sum()  # pictures do not touch each other
         (gradient,) = torch.autograd.grad(total, ascent.free)
         if adam is not None:
             ascent.free.grad = -gradient
@@ -141,28 +143,40 @@ def _ascend(
         if on_step is not None:
             on_step(len(filters))
     with torch.no_grad():
-        pictures = ascent.pictures().detach().clamp(0, 255)
+        inside = slice(margin, margin + size)
+        pictures = ascent.pictures().detach()[..., inside, inside].clamp(0, 255)
         maps = wanted(pictures)
         return pictures, objective(maps), maps.amax(dim=(1, 2))
 
 
-def _moved(pictures: Tensor, recipe: Recipe, draws: Generator) -> Tensor:
-    """All pictures under one small random shift, scaling and turn; what comes in from outside is grey."""
-    if not (recipe.shift or recipe.scale or recipe.turn_deg):
-        return pictures
+def _margin(recipe: Recipe, size: int) -> int:
+    """Pixels around a picture that a moved view may reach; they are climbed too, and not shown.
+
+    Without them the picture's border would be seen only in some steps, and grow wild in the others.
+    """
+    if not _moves(recipe):
+        return 0
+    turn = math.radians(recipe.turn_deg)
+    reach = (math.cos(turn) + math.sin(turn)) / (1 - recipe.scale) / 2 + recipe.shift / 224
+    return math.ceil((reach - 0.5) * size)
+
+
+def _moved(canvas: Tensor, size: int, recipe: Recipe, draws: Generator) -> Tensor:
+    """The middle (F, 3, size, size) of all canvases under one small random shift, scaling and turn."""
+    if not _moves(recipe):
+        return canvas
     u = 2 * torch.rand(4, generator=draws) - 1
-    factor = 1 + recipe.scale * float(u[0])
     turn = math.radians(recipe.turn_deg * float(u[1]))
-    across, down = (2 * recipe.shift / 224 * u[2:]).tolist()  # the sides of a picture are at -1 and 1
-    theta = torch.tensor(
-        [
-            [math.cos(turn) / factor, -math.sin(turn) / factor, across],
-            [math.sin(turn) / factor, math.cos(turn) / factor, down],
-        ],
-        device=pictures.device,
-    )
-    grid = F.affine_grid(theta.expand(len(pictures), 2, 3), list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures - GREY, grid, padding_mode="zeros", align_corners=False) + GREY
+    part = size / canvas.shape[-1]  # of the canvas, whose sides are at -1 and 1
+    across, down = (part * 2 * recipe.shift / 224 * u[2:]).tolist()
+    cos, sin = (part * of(turn) / (1 + recipe.scale * float(u[0])) for of in (math.cos, math.sin))
+    theta = torch.tensor([[cos, -sin, across], [sin, cos, down]], device=canvas.device)
+    grid = F.affine_grid(theta.expand(len(canvas), 2, 3), [len(canvas), 3, size, size], align_corners=False)
+    return F.grid_sample(canvas, grid, padding_mode="border", align_corners=False)
+
+
+def _moves(recipe: Recipe) -> bool:
+    return recipe.shift > 0 or recipe.scale > 0 or recipe.turn_deg > 0
 
 
 def _seed(seed: int, name: str, number: int) -> int:

@@ -39,6 +39,11 @@ def relu_of(net: VGG, name: str) -> nn.Module:
     return net.features[_place_of_relu(net, name)]
 
 
+def last_relu(net: VGG) -> nn.Module:
+    """The ReLU of the last convolution, which the last pooling follows."""
+    return relu_of(net, list(net.convolutions)[-1])
+
+
 def up_to_wanted(net: VGG, name: str) -> nn.Sequential:
     """From RGB (N, 3, H, W) in 0-255, of any size that reaches so deep, to what enters the ReLU of a convolution."""
     return nn.Sequential(net.normalize, *net.features[: _place_of_relu(net, name)])

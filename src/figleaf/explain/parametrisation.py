@@ -1,8 +1,8 @@
 """What gradient ascent moves: the pixels themselves, or a picture's spectrum in decorrelated colours.
 
-Steps on pixels end in high frequencies. Steps on the Fourier coefficients, scaled as those of natural images are, and on
-colours whose directions are independent in them, give pictures: Olah, Mordvintsev & Schubert, "Feature Visualization",
-Distill 2017. The constants are those of its code, lucid.
+Steps on pixels end in high frequencies. Steps on the Fourier coefficients, scaled as those of natural images are, and
+on colours whose directions are independent in them, give pictures: Olah, Mordvintsev & Schubert, "Feature
+Visualization", Distill 2017. The constants are those of its code, lucid.
 """
 
 from collections.abc import Sequence
