@@ -27,6 +27,7 @@ examples:
   figleaf evaluate run=latest data=manifest data.manifest=my_images/manifest.csv
   figleaf similar photo.jpg --in my_index                    pictures like it; --build my_index data=... makes the index
   figleaf export run=best:demo format=[safetensors,onnx]
+  figleaf visualize run=best:demo image=photo.jpg filters=18     filters, activations, class maps as one page
   figleaf ui demo                                            a study's runs in the MLflow pages, and side by side
 
 RUN is a run id, a unique start of one, a run name, <study>/<arm>-<seed> as `figleaf study status` calls a trial,
@@ -53,6 +54,9 @@ COMMANDS = {
     "explain-run": Command("explain_run", "where a run came from; trains it again and compares"),
     "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
+    "visualize": Command(
+        "visualize", "what a network's filters look for, find in a picture, and where it sees a class"
+    ),
     "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
     "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
     "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),

@@ -38,6 +38,7 @@ from figleaf.settings import (
     TrackingConfig,
     TrainConfig,
     TrainerConfig,
+    VisualizeConfig,
     groups_of,
 )
 
@@ -60,6 +61,7 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "TrainerConfig",
+    "VisualizeConfig",
     "choices",
     "compose",
     "conf_dir",

@@ -296,6 +296,27 @@ class SimilarConfig:
     intervals: int = field(default=1000, metadata=_at_least(0))  # resamples of an evaluation
 
 
+@dataclass(frozen=True)
+class VisualizeConfig:
+    """A network to look into, and the picture it is to look at."""
+
+    run: str
+    tracking: TrackingConfig
+    image: str | None = None
+    filters: int = field(default=8, metadata=_at_least(1))  # of each layer
+    layers: list[str] | None = None  # names as in keras.applications; default: one a block
+    order: str = field(default="first", metadata=_one_of("first", "selective"))
+    recipe: str = field(default="fourier", metadata=_one_of("fourier", "classic"))
+    steps: int | None = field(default=None, metadata=_at_least(1))  # default: the recipe's
+    objective: str = field(default="mean", metadata=_one_of("mean", "sum", "centre"))
+    size: int | None = field(default=None, metadata=_at_least(16))  # default: the network's input size
+    maps: list[str] | None = None  # methods; default: one exact, or the nearest to it
+    class_name: str | None = None  # default: the class with the highest logit
+    seed: int = field(default=0, metadata=_seed())
+    device: str = field(default="auto", metadata=_one_of("auto", "cpu", "cuda"))
+    out: str | None = None  # default: ./visualize/<run name>
+
+
 ROOTS: Mapping[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -303,6 +324,7 @@ ROOTS: Mapping[str, type] = {
     "check": CheckConfig,
     "launch": LaunchConfig,
     "similar": SimilarConfig,
+    "visualize": VisualizeConfig,
 }
 
 

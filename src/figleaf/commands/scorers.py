@@ -1,12 +1,18 @@
 """From what a user calls a model, a run or a file, to a scorer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from figleaf.config import TrackingConfig
 from figleaf.errors import FigleafError
 from figleaf.evaluate.scorer import Scorer
 from figleaf.files import sha256_file
+
+if TYPE_CHECKING:
+    from figleaf.tracking.find import FoundRun
+    from figleaf.vgg.scorer import TorchScorer
 
 
 @dataclass(frozen=True)
@@ -54,3 +60,52 @@ def _threshold_in(path: Path, scorer: Scorer) -> float | None:
     from figleaf.vgg.weights import load
 
     return load(path)[1].get("threshold") if isinstance(scorer, TorchScorer) else getattr(scorer, "threshold", None)
+
+
+@dataclass(frozen=True)
+class OpenedNetwork:
+    """A network as its scorer, with what its file says of it; `run` is None for a file that no run stands behind."""
+
+    scorer: "TorchScorer"
+    name: str
+    identity: str
+    threshold: float | None
+    metadata: Mapping[str, Any]
+    run: "FoundRun | None"
+
+
+def open_network(reference: str, tracking: TrackingConfig, device: str = "auto") -> OpenedNetwork:
+    """The network of a .safetensors file, or of the run that `reference` names, on `device` (auto, cpu or cuda).
+
+    Raises `FigleafError` for everything that has no layers to look into.
+    """
+    import torch
+
+    from figleaf.skin.storage import is_system
+    from figleaf.vgg.scorer import TorchScorer
+    from figleaf.vgg.weights import load
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise FigleafError("device=cuda: this machine has no CUDA device that torch can use; pass device=cpu")
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    path, run = Path(reference).expanduser(), None
+    if path.is_dir() and (inside := path / "model.safetensors").is_file():
+        raise FigleafError(f"run={reference}: a folder; did you mean run={inside}?")
+    if path.suffix != ".safetensors":
+        if path.exists() or not reference:
+            raise FigleafError(
+                f"run={reference}: expected a run or a .safetensors file; only they have layers to look into"
+            )
+        from figleaf.commands.run_names import named_run, weights_of
+
+        run = named_run(reference, tracking)
+        path = weights_of(run)
+    if is_system(path):
+        raise FigleafError(
+            f"run={reference}: a skin system, which has no layers to look into; `figleaf skin` draws its steps"
+        )
+    _, metadata = load(path)
+    scorer = TorchScorer.load(path, chosen)
+    if run is not None:
+        return OpenedNetwork(scorer, run.name, run.run_id, run.metrics.get("val/threshold"), metadata, run)
+    return OpenedNetwork(scorer, path.stem, sha256_file(path), metadata.get("threshold"), metadata, None)
