@@ -25,6 +25,7 @@ CLAIMS = {
     "study_table": ("seconds", "at most 20", "seconds of a table over 1,000 runs x 700 predictions"),
     "skin": ("fast_images_per_s", "at least 12", "images/s of the skin filter of 1996, 400 x 512, `fast` mode"),
     "retrieval": ("query_ms", "below 50", "milliseconds of a query over 5,000 pictures by regions"),
+    "filters": ("ratio", "at least 3", "what filters look for, against one filter after the other by the usual loop"),
     "startup": ("help_s", "at most 0.5", "seconds of `figleaf --help`"),
 }
 
@@ -59,6 +60,12 @@ def main() -> int:
         f"The skin filter, `exact` mode (`exact_images_per_s`, wanted at least 0.5): {skin['exact_images_per_s']:.3g}; "
         f"decisions of both modes alike (`fast_vs_exact`, wanted at least 0.97): {skin['fast_vs_exact']:.3g}. "
         f"A normalised cut of 224 x 224 px (`ncut_s`): {skin['ncut_s']:.2g} s.",
+    ]
+    filters = results["filters"]
+    lines += [
+        "",
+        f"Of that, the batch alone (`batching`): {filters['batching']:.3g}. `figleaf visualize` with 18 filters of five "
+        f"layers (`visualize_s`, wanted at most 120): {filters['visualize_s']:.3g} s.",
     ]
     limbs = results["limbs"]
     lines += [

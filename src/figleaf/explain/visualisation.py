@@ -94,8 +94,8 @@ def write_visualisation(
         shown_look = None if look is None else _look(network, look, save)
         if shown_look is not None:
             _write_json(out / ACTIVATION / "activation-manifest.json", shown_look, files)
-        rows = [_with_copies(out, row) for row in shown_filters]
-        seen = None if shown_look is None else _look_with_copies(out, shown_look)
+        rows = [_with_previews(out, row) for row in shown_filters]
+        seen = None if shown_look is None else _look_with_previews(out, shown_look)
         template = Environment(autoescape=True, loader=PackageLoader("figleaf.explain", ".")).get_template(
             "page.html.j2"
         )
@@ -183,20 +183,20 @@ def _write_json(path: Path, value: Mapping[str, Any], files: list[str]) -> None:
     files.append(f"{path.parent.name}/{path.name}")
 
 
-def _with_copies(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "copies": [_copy(out / path) for path in row["filePaths"]]}
+def _with_previews(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "previews": [_preview(out / path) for path in row["filePaths"]]}
 
 
-def _look_with_copies(out: Path, look: Mapping[str, Any]) -> dict[str, Any]:
+def _look_with_previews(out: Path, look: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **look,
-        "copy": _copy(out / look["filePath"], whole=True),
-        "maps": [{**one, "copy": _copy(out / one["filePath"], whole=True)} for one in look["maps"]],
-        "layers": [_with_copies(out, row) for row in look["layers"]],
+        "preview": _preview(out / look["filePath"], whole=True),
+        "maps": [{**one, "preview": _preview(out / one["filePath"], whole=True)} for one in look["maps"]],
+        "layers": [_with_previews(out, row) for row in look["layers"]],
     }
 
 
-def _copy(path: Path, *, whole: bool = False) -> str:
+def _preview(path: Path, *, whole: bool = False) -> str:
     """The picture as a data: address, no larger than a tile unless `whole`: the page needs no other file."""
     with Image.open(path) as image:
         copied = image.copy()
