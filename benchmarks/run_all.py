@@ -64,8 +64,8 @@ def main() -> int:
     filters = results["filters"]
     lines += [
         "",
-        f"Of that, the batch alone (`batching`): {filters['batching']:.3g}. `figleaf visualize` with 18 filters of five "
-        f"layers (`visualize_s`, wanted at most 120): {filters['visualize_s']:.3g} s.",
+        f"Filters: the batch alone (`batching`) gives {filters['batching']:.3g}; `figleaf visualize` with 18 of five "
+        f"layers takes {filters['visualize_s']:.3g} s (`visualize_s`, wanted at most 120).",
     ]
     limbs = results["limbs"]
     lines += [

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from figleaf.errors import FigleafError
 from figleaf.explain.layers import up_to_wanted
 from figleaf.explain.parametrisation import Pixels, Spectrum
 from figleaf.vgg.network import VGG
@@ -81,10 +82,16 @@ def maximise(
     The start of each depends on (`seed`, `layer`, filter), the shifts on (`seed`, step): neither the other filters nor
     `batch` change a picture, but for rounding. `on_step` is told how many filters a step was made for.
 
-    Raises `FigleafError` for a layer that is none.
+    Raises `FigleafError` for a layer or a filter that is none.
     """
     was_training = net.training
     part = up_to_wanted(net.eval(), layer)
+    there = net.convolutions[layer].out_channels
+    if strange := [number for number in filters if not 0 <= number < there]:
+        raise FigleafError(f"{layer} has {there} filters, counted from 0: there is no {strange[0]}")
+    if not filters:
+        side = size or net.input_size
+        return FilterPictures(layer, (), np.empty((0, side, side, 3), np.uint8), np.empty(0), np.empty(0, bool))
     done: list[tuple[Tensor, Tensor, Tensor]] = []
     try:
         for first in range(0, len(filters), batch):
