@@ -22,7 +22,7 @@ _ARGUMENTS = (
     # Chromium itself asks for things, too, which no page has to do with: it finds no address but this one.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-_OF_THE_PAGE = ("data", "blob", "about")  # schemes that nothing is asked from
+_OF_THE_PAGE = ("data", "blob", "about", "file")  # schemes that no other machine is asked by
 _PATIENCE_MS = 90_000.0  # for a page of a server that has just started, on a busy machine
 
 
