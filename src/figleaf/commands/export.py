@@ -42,13 +42,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.print_config:
         print_json(to_dict(config))
         return 0
-    import json
-
+    from figleaf.commands.run_facts import facts_of, settings_of
     from figleaf.commands.run_names import named_run, weights_of
     from figleaf.export.bundle import export_bundle, require_place
-    from figleaf.export.facts import ModelFacts
     from figleaf.skin.storage import is_system
-    from figleaf.vgg.skin_map import SHARE_THRESHOLD, SKIN_THRESHOLD
     from figleaf.vgg.weights import load
 
     run = named_run(config.run, config.tracking)
@@ -59,24 +56,8 @@ def main(arguments: Sequence[str]) -> int:
             f"`figleaf evaluate run={weights}`"
         )
     net, metadata = load(weights)
-    settings = json.loads(run.artifact("config.json").read_text(encoding="utf-8"))
-    facts = ModelFacts(
-        name=run.name,
-        run_id=run.run_id,
-        classes=tuple(metadata["classes"]),
-        unsafe=tuple(metadata["unsafe"]),
-        data_name=metadata["data_name"],
-        data_hash=metadata["data_hash"],
-        threshold=run.metrics.get("val/threshold"),
-        metrics=run.metrics,
-        # The card is published, and a tracker's address may hold a password.
-        settings={key: value for key, value in settings.items() if key != "tracking"},
-        git_commit=run.tags.get("figleaf.git_commit", ""),
-        git_dirty=run.tags.get("figleaf.git_dirty") == "true",
-        licence=config.licence,
-        skin_threshold=metadata.get(SKIN_THRESHOLD),
-        share_threshold=metadata.get(SHARE_THRESHOLD),
-    )
+    settings = settings_of(run)
+    facts = facts_of(run, metadata, settings, config.licence)
     out = Path(config.out or Path("export") / re.sub(r"[^\w.-]+", "-", run.name)).expanduser().absolute()
     require_place(out, config.format)
     pictures = _pictures(config, from_dict(settings["data"], DataConfig))

@@ -83,6 +83,17 @@ class FoundRun:
             f"run {self.name} ({self.run_id}) has no artifact {name!r} ({reason}); it has: {self._listing()}"
         )
 
+    def add_artifact(self, file: Path, into: str) -> str:
+        """Add `file` to the artifacts in the folder `into`, in place of one of that name, and give its path there.
+
+        Raises `FigleafError` when the tracker or its artifact store cannot be written now.
+        """
+        try:
+            self._client.log_artifact(self.run_id, str(file), into)
+        except (MlflowException, OSError) as error:
+            raise FigleafError(f"run {self.name} ({self.run_id}) takes no artifact now: {first_line(error)}") from error
+        return f"{into}/{file.name}"
+
     def history(self, key: str) -> list[tuple[int, float]]:
         """Every value of one metric as (step, value), by step; empty when the run has none."""
         return sorted(

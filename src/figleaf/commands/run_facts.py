@@ -1,0 +1,36 @@
+"""From a run in the tracker to what exported files, cards and pages say of it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from figleaf.export.facts import ModelFacts
+from figleaf.tracking.find import FoundRun
+from figleaf.vgg.skin_map import SHARE_THRESHOLD, SKIN_THRESHOLD
+
+
+def settings_of(run: FoundRun) -> dict[str, Any]:
+    """The configuration of a run, as plain values."""
+    settings: dict[str, Any] = json.loads(run.artifact("config.json").read_text(encoding="utf-8"))
+    return settings
+
+
+def facts_of(run: FoundRun, metadata: Mapping[str, Any], settings: Mapping[str, Any], licence: str = "") -> ModelFacts:
+    """What is known of a run whose weights carry `metadata`."""
+    return ModelFacts(
+        name=run.name,
+        run_id=run.run_id,
+        classes=tuple(metadata["classes"]),
+        unsafe=tuple(metadata["unsafe"]),
+        data_name=metadata["data_name"],
+        data_hash=metadata["data_hash"],
+        threshold=run.metrics.get("val/threshold"),
+        metrics=run.metrics,
+        # What is made of it is published, and a tracker's address may hold a password.
+        settings={key: value for key, value in settings.items() if key != "tracking"},
+        git_commit=run.tags.get("figleaf.git_commit", ""),
+        git_dirty=run.tags.get("figleaf.git_dirty") == "true",
+        licence=licence,
+        skin_threshold=metadata.get(SKIN_THRESHOLD),
+        share_threshold=metadata.get(SHARE_THRESHOLD),
+    )
