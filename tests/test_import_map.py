@@ -19,9 +19,10 @@ MAY_IMPORT = {
     "train": {"evaluate", "skin", "vgg", "data", "tracking", "config"},
     "export": {"evaluate", "vgg", "data"},
     "explain": {"evaluate", "skin", "vgg", "data"},
+    "serve": {"explain", "export", "evaluate", "vgg", "data"},
     "study": {"train", "evaluate", "skin", "vgg", "data", "tracking", "config", "overrides"},
     "commands": {
-        *("study", "train", "export", "explain", "evaluate", "skin", "vgg", "data"),
+        *("study", "train", "serve", "export", "explain", "evaluate", "skin", "vgg", "data"),
         *("tracking", "config", "overrides", "cli"),
     },
     "cli": {"commands"},

@@ -28,6 +28,7 @@ examples:
   figleaf similar photo.jpg --in my_index                    pictures like it; --build my_index data=... makes the index
   figleaf export run=best:demo format=[safetensors,onnx]
   figleaf visualize run=best:demo image=photo.jpg filters=18     filters, activations, class maps as one page
+  figleaf web run=best:demo                                  a page that runs the network in the browser
   figleaf ui demo                                            a study's runs in the MLflow pages, and side by side
 
 RUN is a run id, a unique start of one, a run name, <study>/<arm>-<seed> as `figleaf study status` calls a trial,
@@ -57,6 +58,7 @@ COMMANDS = {
     "visualize": Command(
         "visualize", "what a network's filters look for, find in a picture, and where it sees a class"
     ),
+    "web": Command("web", "a page that runs a network in the browser, and sends nothing anywhere"),
     "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
     "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
     "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),

@@ -39,6 +39,7 @@ from figleaf.settings import (
     TrainConfig,
     TrainerConfig,
     VisualizeConfig,
+    WebConfig,
     groups_of,
 )
 
@@ -62,6 +63,7 @@ __all__ = [
     "TrainConfig",
     "TrainerConfig",
     "VisualizeConfig",
+    "WebConfig",
     "choices",
     "compose",
     "conf_dir",
@@ -74,6 +76,7 @@ __all__ = [
     "keys_with_defaults",
     "to_dict",
     "to_yaml",
+    "web_dir",
     "weights_sha256",
 ]
 
@@ -102,6 +105,11 @@ def conf_dir() -> Path:
 def experiments_dir() -> Path:
     """`experiments/` of the working folder when there is one, else the copy inside the package."""
     return _beside_or_packaged("experiments", "")
+
+
+def web_dir() -> Path:
+    """`web/`, the page's sources, of the working folder when it is a checkout's, else the copy inside the package."""
+    return _beside_or_packaged("web", "index.html")
 
 
 def compose(root: str = "train", overrides: Sequence[str] = ()) -> Any:

@@ -317,6 +317,25 @@ class VisualizeConfig:
     out: str | None = None  # default: ./visualize/<run name>
 
 
+@dataclass(frozen=True)
+class WebConfig:
+    """A network to make a page of."""
+
+    run: str
+    tracking: TrackingConfig
+    out: str | None = None  # default: ./page/<run name>
+    dtype: str = field(default="float16", metadata=_one_of("float16", "float32", "uint8"))
+    filters: int = field(default=18, metadata=_at_least(0))  # of each layer in the gallery
+    layers: list[str] | None = None  # of the gallery; default: one a block
+    recipe: str = field(default="fourier", metadata=_one_of("fourier", "classic"))
+    steps: int | None = field(default=None, metadata=_at_least(1))  # default: the recipe's
+    size: int | None = field(default=None, metadata=_at_least(16))  # default: the input size, at most 96
+    seed: int = field(default=0, metadata=_seed())
+    device: str = field(default="auto", metadata=_one_of("auto", "cpu", "cuda"))
+    licence: str = ""  # what the weights may be used under
+    keep: bool = True  # the single file with the run's artifacts
+
+
 ROOTS: Mapping[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -325,6 +344,7 @@ ROOTS: Mapping[str, type] = {
     "launch": LaunchConfig,
     "similar": SimilarConfig,
     "visualize": VisualizeConfig,
+    "web": WebConfig,
 }
 
 

@@ -2,7 +2,7 @@
 
 import { Camera } from "./camera.js";
 import { breathe, byId, make } from "./dom.js";
-import { openNetwork } from "./engine.js";
+import { openEngine } from "./engine.js";
 import { Inside } from "./inside.js";
 import { List } from "./list.js";
 import { showMeasured } from "./measured.js";
@@ -50,7 +50,7 @@ async function start() {
   const manifest = await jsonOf(MANIFEST);
   if (!isSingle) narrow(manifest.files);
   showMeasured(manifest);
-  network = await openNetwork(manifest);
+  network = await openEngine();
   const gallery = manifest.filters ? await openGallery(manifest.filters) : null;
   seal();
   state.dataset.state = "sealed";
@@ -58,7 +58,7 @@ async function start() {
   reading = new Reading(manifest, () => list.draw());
   list = new List(reading, (file, name) => enqueue(() => open(file, name, true)));
   stage = new Stage(manifest, (classIndex) => network.mapOf(classIndex));
-  inside = new Inside(manifest.network.shown, (layer) => network.activationsOf(layer));
+  inside = new Inside(network.convolutions, (layer) => network.activationsOf(layer));
   if (gallery) new Wanted(gallery.index, gallery.sprites, network);
   byId("about").replaceChildren(...introduction(manifest));
   takePictures();
@@ -99,7 +99,9 @@ async function open(file, name, fromList) {
   await breathe();
   try {
     const picture = await readPicture(file, name);
-    const result = await network.classify(picture);
+    const rgb = network.squashed(picture);
+    const result = await network.classify(rgb);
+    network.lookAt(rgb);
     const first = reading.manifest.unsafe[0];
     const place = first ? reading.manifest.classes.indexOf(first) : result.probabilities.indexOf(Math.max(...result.probabilities));
     reading.show(result);
@@ -122,7 +124,7 @@ async function scoreAll(files, given) {
     await breathe();
     try {
       const picture = await readPicture(file, file.name);
-      list.add(file, file.name, picture, await network.classify(picture), "");
+      list.add(file, file.name, picture, await network.classify(network.squashed(picture)), "");
     } catch (error) {
       list.add(file, file.name, null, null, error instanceof PictureError ? error.message : `not scored: ${error.message}`);
     }

@@ -7,7 +7,10 @@ const NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; webrtc
 
 /** From here on only these files of the page's own folder can be asked for. */
 export function narrow(files) {
-  const addresses = files.map((file) => new URL(file, document.baseURI)).map((at) => at.origin + at.pathname);
+  const addresses = files
+    .map((file) => new URL(file, document.baseURI))
+    // A policy is a list with ; and , between its parts.
+    .map((at) => at.origin + at.pathname.replaceAll(";", "%3B").replaceAll(",", "%2C"));
   add(`connect-src ${addresses.join(" ")}`);
 }
 
