@@ -4,8 +4,6 @@ The names of folders and manifests are those of the TF.js example visualize-conv
 `filters-manifest.json`, `activation/` with `activation-manifest.json` and the overlays of its maps.
 """
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from PIL import Image
 from figleaf.explain.activations import Tiles
 from figleaf.explain.cam import METHODS, ClassMaps
 from figleaf.explain.filters import FilterPictures
+from figleaf.explain.html import as_data, render
 from figleaf.files import atomic_path, explained, write_text
 
 OPACITY = 0.6  # of a map over its picture
@@ -73,8 +72,6 @@ def write_visualisation(
 
     `settings` says how the filters were climbed, `order` how channels were chosen. Files of other names stay.
     """
-    from jinja2 import Environment, PackageLoader
-
     files: list[str] = []
 
     def save(pixels: NDArray[np.uint8], name: str) -> str:
@@ -96,11 +93,14 @@ def write_visualisation(
             _write_json(out / ACTIVATION / "activation-manifest.json", shown_look, files)
         rows = [_with_previews(out, row) for row in shown_filters]
         seen = None if shown_look is None else _look_with_previews(out, shown_look)
-        template = Environment(autoescape=True, loader=PackageLoader("figleaf.explain", ".")).get_template(
-            "page.html.j2"
-        )
-        page = template.render(
-            network=network, filters=rows, look=seen, settings=settings, order=order, methods=METHODS
+        page = render(
+            "visualisation.html.j2",
+            network=network,
+            filters=rows,
+            look=seen,
+            settings=settings,
+            order=order,
+            methods=METHODS,
         )
         write_text(out / PAGE, page)
     return [*files, PAGE]
@@ -197,11 +197,6 @@ def _look_with_previews(out: Path, look: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preview(path: Path, *, whole: bool = False) -> str:
-    """The picture as a data: address, no larger than a tile unless `whole`: the page needs no other file."""
+    """The picture as an address, no larger than a tile unless `whole`."""
     with Image.open(path) as image:
-        copied = image.copy()
-    if not whole:
-        copied.thumbnail((_TILE, _TILE))
-    buffer = io.BytesIO()
-    copied.save(buffer, format="WEBP", quality=88, method=4)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return as_data(image, None if whole else _TILE)
