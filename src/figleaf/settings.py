@@ -336,6 +336,19 @@ class WebConfig:
     keep: bool = True  # the single file with the run's artifacts
 
 
+@dataclass(frozen=True)
+class ReportConfig:
+    """A run to tell of on one page."""
+
+    run: str
+    tracking: TrackingConfig
+    out: str | None = None  # default: ./report/<run name>.html
+    errors: int = field(default=12, metadata=_at_least(0))  # of each kind
+    map: str | None = None  # method of the class maps; default: one exact, or the nearest to it
+    show: bool = False  # the pictures themselves, covered until asked, rather than blurred for good
+    keep: bool = True  # the page with the run's artifacts
+
+
 ROOTS: Mapping[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -344,6 +357,7 @@ ROOTS: Mapping[str, type] = {
     "launch": LaunchConfig,
     "similar": SimilarConfig,
     "visualize": VisualizeConfig,
+    "report": ReportConfig,
     "web": WebConfig,
 }
 

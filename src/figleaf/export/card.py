@@ -1,5 +1,6 @@
 """The model card: what the network is, what was measured on what, what was not, and what it is for."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -62,6 +63,27 @@ def model_card(net: VGG, facts: ModelFacts, parity: Mapping[str, Parity], files:
         _provenance(facts),
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def metric_rows(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row a count or metric that a run has on val or test: `key`, `name`, and for each split what is known.
+
+    That is its `value`, whether it is a whole number (`count`), and its interval, `low` and `high`, where there is one.
+    """
+    rows = []
+    for key, name in {**COUNTS, **METRICS}.items():
+        cells: dict[str, Any] = {}
+        for split in ("val", "test"):
+            value = metrics.get(f"{split}/{key}")
+            if value is None or not math.isfinite(value):
+                continue
+            cells[split] = {"value": value, "count": key in COUNTS and key != "prevalence"}
+            low, high = metrics.get(f"{split}/{key}_low"), metrics.get(f"{split}/{key}_high")
+            if low is not None and high is not None:
+                cells[split] |= {"low": low, "high": high}
+        if cells:
+            rows.append({"key": key, "name": name, **cells})
+    return rows
 
 
 def escape(text: str) -> str:
