@@ -23,6 +23,28 @@ export function colored(values, alpha = () => 1) {
   return rgba;
 }
 
+/** Values (h, w) between the centres of their cells, (height, width): bilinear, constant beyond the outermost centres. */
+export function enlarged(values, w, h, width, height) {
+  const places = (length, cells) =>
+    Array.from({ length }, (_, at) => {
+      const place = Math.min(cells - 1, Math.max(0, ((at + 0.5) * cells) / length - 0.5));
+      const first = Math.floor(place);
+      return [first, Math.min(cells - 1, first + 1), place - first];
+    });
+  const across = places(width, w);
+  const found = new Float32Array(width * height);
+  let to = 0;
+  for (const [above, below, down] of places(height, h)) {
+    for (const [left, right, over] of across) {
+      const upper = values[above * w + left] * (1 - over) + values[above * w + right] * over;
+      const lower = values[below * w + left] * (1 - over) + values[below * w + right] * over;
+      found[to] = upper * (1 - down) + lower * down;
+      to += 1;
+    }
+  }
+  return found;
+}
+
 /** Values scaled so that 0 stays 0 and the largest is 1; all zero when none is above 0. */
 export function toOne(values) {
   const most = values.reduce((max, value) => Math.max(max, value), 0);

@@ -79,7 +79,7 @@ function introduction({ run, data, network: net, unsafe }) {
 async function openGallery(name) {
   const index = await jsonOf(name);
   const sprites = new Map();
-  for (const { sprite } of index.layers) {
+  for (const { sprite } of index.layers.filter((layer) => layer.sprite)) {
     sprites.set(sprite, await createImageBitmap(new Blob([await bytesOf(sprite)], { type: "image/png" })));
   }
   return { index, sprites };

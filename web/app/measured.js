@@ -2,6 +2,9 @@
 
 import { byId, make } from "./dom.js";
 
+const FIRST = new Set(["n", "auroc", "auprc", "accuracy", "recall_at_1fpr", "recall_at_5fpr", "ece", "top1"]);
+const CAPTION = "In brackets: 95 % intervals by bootstrap over groups. The numbers of val are those the checkpoint and the threshold were chosen by.";
+
 /** Fill the section from the manifest. */
 export function showMeasured(manifest) {
   const { data, network } = manifest;
@@ -9,7 +12,12 @@ export function showMeasured(manifest) {
   if (data.is_proxy) {
     parts.push(make("p", { className: "caution" }, make("strong", { textContent: `The data, ${data.name}, stand in for the subject. ` }), "No number here says anything about NSFW accuracy."));
   }
-  if (manifest.metrics.length) parts.push(table(manifest));
+  if (manifest.metrics.length) {
+    const first = manifest.metrics.filter((metric) => FIRST.has(metric.key));
+    const rest = manifest.metrics.filter((metric) => !FIRST.has(metric.key));
+    if (first.length) parts.push(table(manifest, first, CAPTION));
+    if (rest.length) parts.push(make("details", {}, make("summary", { textContent: "The other numbers" }), table(manifest, rest, "")));
+  }
   if (manifest.slices.length) parts.push(slices(manifest));
   parts.push(make("p", { textContent: calibration(manifest) }));
   parts.push(
@@ -20,12 +28,12 @@ export function showMeasured(manifest) {
   byId("foot").textContent = `${manifest.run.name}, made with figleaf ${manifest.figleaf_version}. Research on classifiers, and sorting for people who can overrule it: not made to decide alone about anybody's pictures.`;
 }
 
-function table({ data, metrics }) {
+function table({ data }, metrics, words) {
   const splits = ["val", "test"].filter((split) => metrics.some((metric) => metric[split]));
   const head = make("tr", {}, make("th", { scope: "col" }), ...splits.map((split) => make("th", { scope: "col", textContent: `${split}, ${data.name}` })));
   const rows = metrics.map((metric) => make("tr", {}, make("th", { scope: "row", textContent: metric.name }), ...splits.map((split) => value(metric[split]))));
-  const caption = "In brackets: 95 % intervals by bootstrap over groups. The numbers of val are those the checkpoint and the threshold were chosen by.";
-  return make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Metrics" }, make("table", {}, make("caption", { textContent: caption }), make("thead", {}, head), make("tbody", {}, ...rows)));
+  const caption = words ? [make("caption", { textContent: words })] : [];
+  return make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Metrics" }, make("table", {}, ...caption, make("thead", {}, head), make("tbody", {}, ...rows)));
 }
 
 function value(cell) {
@@ -40,12 +48,10 @@ function slices({ data, slices: found }) {
   return make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "By kind of picture" }, make("table", {}, make("caption", { textContent: "By kind of picture, where it holds safe and unsafe ones." }), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
 }
 
-function calibration({ calibration: found, metrics }) {
+function calibration({ metrics }) {
   const error = metrics.find((metric) => metric.key === "ece")?.test?.value;
   const measured = error === undefined ? "" : ` On the test pictures a score is off the share of unsafe ones by ${(100 * error).toFixed(1)} points on average.`;
-  return found
-    ? `Scores are calibrated: ${found.method}, temperature ${found.temperature.toFixed(3)}.${measured}`
-    : `Scores are the network's own: they were not calibrated.${measured}`;
+  return `Scores are the network's own: they were not calibrated.${measured}`;
 }
 
 function facts({ run, data, licence, git_commit: commit, network }) {

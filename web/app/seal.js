@@ -3,7 +3,7 @@
  * before. While the page loads, its addresses are those of its own files; once it has loaded, there are none.
  */
 
-const NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; webrtc 'block'";
+const NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'";
 
 /** From here on only these files of the page's own folder can be asked for. */
 export function narrow(files) {

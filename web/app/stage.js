@@ -1,8 +1,10 @@
 /** The picture, covered until asked, with the map of what speaks for a class laid over it. */
 
-import { byId, make } from "./dom.js";
-import { CIVIDIS, colored, toOne } from "./colors.js";
+import { byId, make, paint } from "./dom.js";
+import { CIVIDIS, colored, enlarged, toOne } from "./colors.js";
 import { view } from "./picture.js";
+
+const MAP_SIDE = 320; // pixels of the longer side: the browser smooths what is left
 
 /** Where the picture stands. */
 export class Stage {
@@ -39,7 +41,7 @@ export class Stage {
     byId("map-class").value = String(classIndex);
     byId("stage").hidden = false;
     byId("drop").hidden = true;
-    byId("look").classList.add("filled");
+    document.body.classList.add("filled");
     await this.showMap(!byId("map").hidden);
   }
 
@@ -49,12 +51,11 @@ export class Stage {
     this.cover(true);
     byId("stage").hidden = true;
     byId("drop").hidden = false;
-    byId("look").classList.remove("filled");
+    document.body.classList.remove("filled");
   }
 
   cover(covered) {
     document.body.classList.toggle("covered", covered);
-    byId("cover").ariaPressed = String(!covered);
     byId("cover").textContent = covered ? "Uncover" : "Cover";
     byId("picture").setAttribute("aria-label", `The picture, ${covered ? "covered" : "uncovered"}`);
   }
@@ -62,7 +63,6 @@ export class Stage {
   async showMap(visible) {
     byId("map").hidden = !visible;
     byId("map-controls").hidden = !visible;
-    byId("show-map").ariaPressed = String(visible);
     byId("show-map").textContent = visible ? "Hide the map" : "Show the map";
     if (visible) await this.drawMap();
   }
@@ -74,15 +74,11 @@ export class Stage {
     byId("map-words").textContent = empty
       ? "Nothing in this picture speaks for this class: the map is empty."
       : `${map.method}: where the last layer's ${map.width} × ${map.height} cells speak for the class, from nothing to the most in this picture. It shows where the network looked, not why.`;
-    const small = new OffscreenCanvas(map.width, map.height);
-    // What counts little covers little, so that the picture stays to be seen below.
-    small.getContext("2d").putImageData(new ImageData(colored(values, (value) => 0.25 + 0.75 * value), map.width, map.height), 0, 0);
-    const canvas = byId("map");
     const { width, height } = byId("picture");
-    canvas.width = width;
-    canvas.height = height;
-    const context = canvas.getContext("2d");
-    context.imageSmoothingEnabled = true;
-    if (!empty) context.drawImage(small, 0, 0, width, height);
+    const factor = Math.min(1, MAP_SIDE / Math.max(width, height));
+    const [across, down] = [width, height].map((length) => Math.max(1, Math.round(factor * length)));
+    const large = enlarged(values, map.width, map.height, across, down);
+    // What counts little covers little, so that the picture stays to be seen below.
+    paint(byId("map"), colored(large, (value) => (empty ? 0 : 0.25 + 0.75 * value)), across, down);
   }
 }

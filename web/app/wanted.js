@@ -2,6 +2,8 @@
 
 import { byId, make, paint, tabs } from "./dom.js";
 
+const SHOWN_SPREAD = 56; // standard deviation of what is shown, of 255
+
 /** The gallery and the bench beside it. */
 export class Wanted {
   /** @param {object} gallery filters.json: layers with their filters, sprites and responses
@@ -10,9 +12,10 @@ export class Wanted {
   constructor(gallery, sprites, network) {
     Object.assign(this, { gallery, sprites, network, asked: 0 });
     byId("wanted").hidden = false;
+    const made = gallery.layers.some((layer) => layer.filters.length > 0);
     byId("wanted-words").textContent =
-      `Pictures that drive one filter as high as gradient ascent finds (${gallery.recipe}, ${gallery.steps} steps). ` +
-      "They show no photograph: they are drawn by the network. Choose one to climb again here, from noise.";
+      (made ? `Pictures that drive one filter as high as gradient ascent finds (${gallery.recipe}, ${gallery.steps} steps). ` : "") +
+      "They show no photograph: they are drawn by the network. Choose a filter to climb here, from noise.";
     byId("filter-number").onchange = () => this.choose(Number(byId("filter-number").value));
     byId("maximise").onclick = () => this.maximise();
     const names = gallery.layers.map((layer) => layer.name);
@@ -23,7 +26,7 @@ export class Wanted {
     this.layer = this.gallery.layers.find((layer) => layer.name === name);
     byId("filter-number").max = String(this.layer.channels - 1);
     byId("filters").replaceChildren(...this.layer.filters.map((filter, place) => make("li", {}, this.tile(filter, place))));
-    this.choose(this.layer.filters[0].index);
+    this.choose(this.layer.filters[0]?.index ?? 0);
   }
 
   tile({ index, response, dead }, place) {
@@ -71,6 +74,13 @@ export class Wanted {
   }
 
   paint({ rgb, size }) {
-    paint(byId("wish"), rgb, size, size);
+    paint(byId("wish"), stretched(rgb), size, size);
   }
+}
+
+/** The picture with its contrast widened, as such pictures are usually shown: ascent by small steps leaves it grey. */
+function stretched(rgb) {
+  const mean = rgb.reduce((sum, value) => sum + value, 0) / rgb.length;
+  const spread = Math.sqrt(rgb.reduce((sum, value) => sum + (value - mean) ** 2, 0) / rgb.length);
+  return Uint8ClampedArray.from(rgb, (value) => 128 + (SHOWN_SPREAD * (value - mean)) / (spread || 1));
 }

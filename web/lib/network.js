@@ -178,9 +178,8 @@ export class Network {
     const tf = this.#tf;
     this.#requireFilter(layer, filter);
     const size = this.inputSize;
-    const before = this.#before(layer);
-    const [kernel, bias] = tf.tidy(() => this.#filterOf(layer, filter).map((part) => tf.keep(part)));
-    const entering = (picture) => tf.conv2d(through(before, picture), kernel, 1, "same").add(bias);
+    const climbed = this.#climbed(layer, filter);
+    const entering = (picture) => climbed.reduce((found, { apply }) => apply(found), picture);
     const ascend = tf.grad((picture) => entering(picture).mean());
     let picture = tf.tensor4d(noise(3 * size * size, `${seed}/${layer}/${filter}`), [1, size, size, 3]);
     try {
@@ -206,7 +205,7 @@ export class Network {
       const rgb = Uint8ClampedArray.from(await picture.data());
       return { rgb, size, first: first[0], response, dead: !(peak > 0) };
     } finally {
-      tf.dispose([picture, kernel, bias]);
+      tf.dispose([picture, ...climbed.flatMap(({ kept }) => kept)]);
     }
   }
 
@@ -236,10 +235,6 @@ export class Network {
     return this.#model.layers.findIndex(({ name }) => name === layer);
   }
 
-  #before(layer) {
-    return this.#model.layers.slice(0, this.#place(layer));
-  }
-
   #column(classIndex) {
     const [kernel] = this.#model.getLayer("predictions").getWeights();
     return kernel.slice([0, classIndex], [-1, 1]).flatten();
@@ -252,11 +247,22 @@ export class Network {
     return this.#tf.grad(logit)(activation).mean([1, 2], true);
   }
 
-  /** The kernel (3, 3, in, 1) and bias (1,) of one filter. */
-  #filterOf(layer, filter) {
+  /** The steps from a picture to what enters the ReLU of one filter, and the tensors that were made for them. */
+  #climbed(layer, filter) {
+    const tf = this.#tf;
+    const steps = this.#model.layers.slice(0, this.#place(layer)).map((before) => {
+      if (before.getClassName() !== "Conv2D") return { apply: (x) => before.apply(x), kept: [] };
+      const { apply, kept } = convolution(tf, ...before.getWeights());
+      return { apply: before.getConfig().activation === "relu" ? (x) => apply(x).relu() : apply, kept };
+    });
     const [kernel, bias] = this.#model.getLayer(layer).getWeights();
-    // The wasm backend has no gradient of a gather.
-    return [kernel.slice([0, 0, 0, filter], [-1, -1, -1, 1]), bias.slice([filter], [1])];
+    const [one, shift] = tf.tidy(() => [
+      // Slices: the wasm backend has no gradient of a gather.
+      tf.keep(kernel.slice([0, 0, 0, filter], [-1, -1, -1, 1])),
+      tf.keep(bias.slice([filter], [1])),
+    ]);
+    const last = convolution(tf, one, shift);
+    return [...steps, { apply: last.apply, kept: [...last.kept, one, shift] }];
   }
 
   #requireLayer(layer) {
@@ -305,6 +311,20 @@ function mulberry32(seed) {
   };
 }
 
+/**
+ * A convolution of stride 1 whose gradient is one, too: by the kernel turned around, its channels swapped. That of
+ * TensorFlow.js is many times slower on the wasm backend, and asks for the gradient of the weights, which is not there.
+ */
+function convolution(tf, kernel, bias) {
+  const turned = tf.tidy(() => tf.keep(kernel.reverse([0, 1]).transpose([0, 1, 3, 2])));
+  const apply = tf.customGrad((x) => ({
+    value: tf.conv2d(x, kernel, 1, "same").add(bias),
+    gradFunc: (upstream) => tf.conv2d(upstream, turned, 1, "same"),
+  }));
+  return { apply, kept: [turned] };
+}
+
+/** What layers make of `x`. */
 function through(layers, x) {
   return layers.reduce((found, layer) => layer.apply(found), x);
 }

@@ -20,8 +20,8 @@ FORMAT = 1  # of manifest.json
 PRESETS = {
     "accuracy": "Best accuracy",
     "f1": "Best F1",
-    "fpr=0.01": "1 % of the safe",
-    "fpr=0.05": "5 % of the safe",
+    "fpr=0.01": "1 % false alarms",
+    "fpr=0.05": "5 % false alarms",
 }
 _MOST_POINTS = 2000  # of the operating curve: more than a slider of 1000 steps can tell apart
 _WHOLE = {"n", "n_groups", "n_errors"}

@@ -34,8 +34,7 @@ def single_page(index: str, texts: Mapping[str, str], files: Mapping[str, bytes]
         raise ValueError("a script that holds the end of one cannot stand in a page")
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; "
-        f"script-src {' '.join(map(_named, scripts))} 'wasm-unsafe-eval'; style-src {_named(texts[style])}; "
-        "webrtc 'block'"
+        f"script-src {' '.join(map(_named, scripts))} 'wasm-unsafe-eval'; style-src {_named(texts[style])}"
     )
     page = _POLICY.sub(lambda _: f'<meta http-equiv="Content-Security-Policy" content="{policy}">', index, count=1)
     page = _STYLE.sub(lambda _: f"<style>{texts[style]}</style>\n", page)
