@@ -26,6 +26,7 @@ examples:
   figleaf train data=manifest data.manifest=my_images/manifest.csv
   figleaf evaluate run=latest data=manifest data.manifest=my_images/manifest.csv
   figleaf similar photo.jpg --in my_index                    pictures like it; --build my_index data=... makes the index
+  figleaf predict my_images --model best:demo --out scores.csv
   figleaf export run=best:demo format=[safetensors,onnx]
   figleaf visualize run=best:demo image=photo.jpg filters=18     filters, activations, class maps as one page
   figleaf web run=best:demo                                  a page that runs the network in the browser
@@ -54,6 +55,7 @@ COMMANDS = {
     "search": Command("search", "let Optuna search a study's settings, giving up what is hopeless"),
     "explain-run": Command("explain_run", "where a run came from; trains it again and compares"),
     "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
+    "predict": Command("predict", "scores for files, folders and archives, an answer for every file"),
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
     "visualize": Command(
         "visualize", "what a network's filters look for, find in a picture, and where it sees a class"

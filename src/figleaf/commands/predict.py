@@ -1,0 +1,129 @@
+"""`figleaf predict`: scores for files, folders and archives, an answer for every file."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from figleaf.commands.arguments import parser, say
+from figleaf.errors import FigleafError
+
+if TYPE_CHECKING:
+    from figleaf.commands.scorers import OpenedScorer
+    from figleaf.serve.items import Item
+
+EPILOG = """\
+PATH is a picture, a folder (everything below it), a .zip or .tar archive (its members, nothing is unpacked), or - for a
+list of paths on standard input. Every file has exactly one answer: what cannot be read has one that says why. Addresses
+are never fetched.
+
+MODEL is an exported file (.onnx needs neither torch nor MLflow), a .safetensors file, or a run by any of its names.
+
+Without --out answers go to standard output as JSON lines, in order. With --out they go to a .jsonl, .csv or .parquet
+file; killed, the same command goes on where it was, and a file that has its row is not scored again.
+
+examples:
+  figleaf predict photo.jpg --model export/demo/model.onnx
+  figleaf predict photos/ archive.zip --model best:demo --out scores.parquet
+  find /photos -name '*.jpg' | figleaf predict - --model model.onnx --threshold 0.9 --out scores.csv
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Predict."""
+    known = parser("predict", "Scores for files, folders and archives.", EPILOG)
+    known.add_argument("paths", nargs="*", metavar="PATH")
+    known.add_argument("--model", metavar="MODEL", help="a file or a run")
+    known.add_argument("--out", type=Path, metavar="FILE", help=".jsonl, .csv or .parquet; default: standard output")
+    known.add_argument("--threshold", type=float, metavar="T", help="flag from this score on; default: the model's")
+    known.add_argument("--batch", type=int, default=32, metavar="N", help="pictures scored at once; default 32")
+    known.add_argument("--workers", type=int, metavar="N", help="threads that decode; default: the cores")
+    options = known.parse_args(arguments)
+    if not options.paths or options.model is None:
+        known.error("the following arguments are required: " + ("PATH" if not options.paths else "--model"))
+    for name in ("batch", "workers"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise FigleafError(f"--{name} {value}: expected at least 1")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise FigleafError(f"--threshold {options.threshold}: expected 0 to 1")
+    for path in options.paths:
+        if path != "-" and not os.path.lexists(path) and "://" not in path:
+            raise FigleafError(f"{path}: no such file or folder")
+    from figleaf.serve.predict import answers
+    from figleaf.serve.rows import RowFile
+
+    opened = _opened(options.model)
+    threshold = opened.threshold if options.threshold is None else options.threshold
+    if threshold is None and opened.scorer.unsafe:
+        say(f"{opened.name} holds no threshold: nothing is flagged; --threshold sets one")
+    counts = {"scored": 0, "flagged": 0, "errors": 0}
+
+    def counted(items: "Iterator[Item]") -> "Iterator[Any]":
+        for answer in answers(
+            opened.scorer, items, threshold=threshold, batch_size=options.batch, workers=options.workers
+        ):
+            counts["errors" if answer.error else "scored"] += 1
+            counts["flagged"] += bool(answer.flagged)
+            yield answer
+
+    if options.out is None:
+        for answer in _tracked(counted(_items(options.paths))):
+            print(json.dumps(answer.row), flush=True)
+    else:
+        identity = {"model": opened.identity, "threshold": threshold, "classes": list(opened.scorer.classes)}
+        with RowFile(options.out.expanduser(), opened.scorer.classes, identity) as file:
+            if already := len(file):
+                say(f"{already:,} rows are there already")
+            new = (item for item in _once(_items(options.paths)) if not file.is_done(item.name))
+            for answer in _tracked(counted(new)):
+                file.write(answer)
+            file.finish()
+    say(
+        f"{counts['scored']:,} scored, {counts['flagged']:,} flagged, {counts['errors']:,} without a score"
+        + ("" if options.out is None else f"; {options.out}")
+    )
+    return 0
+
+
+def _opened(model: str) -> "OpenedScorer":
+    from figleaf.commands.scorers import open_scorer
+    from figleaf.config import TrackingConfig
+
+    if model.endswith((".onnx", ".safetensors")):
+        return open_scorer(model, TrackingConfig())
+    from figleaf.config import SimilarConfig, compose
+
+    config: SimilarConfig = compose("similar", [])
+    return open_scorer(model, config.tracking)
+
+
+def _items(paths: Sequence[str]) -> "Iterator[Item]":
+    from figleaf.serve.items import items_of, paths_from, standard_input
+
+    for path in paths:
+        if path == "-":
+            with standard_input() as lines:
+                yield from items_of(paths_from(lines))
+        else:
+            yield from items_of([path])
+
+
+def _once(items: "Iterator[Item]") -> "Iterator[Item]":
+    """Each name once, however often it was given."""
+    seen: set[int] = set()
+    for item in items:
+        key = hash(item.name)
+        if key not in seen:
+            seen.add(key)
+            yield item
+
+
+def _tracked(found: "Iterator[Any]") -> "Iterator[Any]":
+    if not sys.stderr.isatty():
+        return found
+    from figleaf.progress import track
+
+    return track(found, "scoring")

@@ -1,0 +1,177 @@
+"""What is to be scored: every file of folders, every member of zip and tar archives, one at a time.
+
+Nothing is unpacked and nothing fetched: a member's name is only a name. Needs nothing but the standard library.
+"""
+
+import os
+import stat
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from figleaf.data.decode import DecodeError, read_bytes
+from figleaf.errors import FigleafError
+
+INSIDE = "::"  # between an archive's path and a member's name
+MEMBER_MAX_BYTES = 1 << 28  # a member is held in memory whole, and several at once
+_CLUTTER = {"Thumbs.db", "desktop.ini"}  # what file managers leave; names that start with a dot are left out, too
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that may be a picture: its name in the answers, and how its bytes are read.
+
+    `read` raises `DecodeError` with the reason when they cannot be.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def items_of(paths: Iterable[str]) -> Iterator[Item]:
+    """The items of files, folders (with all below them, by name) and archives, in order.
+
+    Raises `FigleafError` for a path that is an address or does not exist. What fails later is an item whose `read`
+    says why: a folder that cannot be listed, a broken archive.
+    """
+    for path in paths:
+        if "://" in path:
+            raise FigleafError(f"{path}: addresses are never fetched; name files, folders or archives")
+        if not os.path.lexists(path):
+            raise FigleafError(f"{path}: no such file or folder")
+        yield from _below(Path(path))
+
+
+def paths_from(lines: IO[str]) -> Iterator[str]:
+    """The paths in a list, one a line; empty lines are left out."""
+    for line in lines:
+        if path := line.rstrip("\n"):
+            yield path
+
+
+def _below(path: Path) -> Iterator[Item]:
+    if path.is_dir():
+        yield from _folder(path)
+    elif path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+        yield from _zip(path)
+    elif path.name.lower().endswith(_TAR) and _is_tar(path):
+        yield from _tar(path)
+    else:
+        yield Item(str(path), lambda: read_bytes(path))
+
+
+def _folder(folder: Path) -> Iterator[Item]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError as error:
+        yield _broken(str(folder), f"the folder cannot be listed: {error.strerror}")
+        return
+    for name in names:
+        if name.startswith(".") or name in _CLUTTER:
+            continue
+        path = folder / name
+        if path.is_symlink() and path.is_dir():
+            continue  # it may lead back, and what it leads to has a place of its own
+        yield from _below(path)
+
+
+def _zip(path: Path) -> Iterator[Item]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        yield _broken(str(path), f"a broken archive: {error}")
+        return
+    with archive:
+        for member in archive.infolist():
+            if member.is_dir() or _is_clutter(member.filename):
+                continue
+            yield Item(f"{path}{INSIDE}{member.filename}", _at_once(partial(_unzip, archive, member)))
+
+
+def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise DecodeError("a link, not a file")
+    if member.flag_bits & 1:
+        raise DecodeError("encrypted")
+    try:
+        with archive.open(member) as stream:
+            return _limited(stream)
+    except DecodeError:
+        raise
+    except Exception as error:  # zlib, bz2 and lzma have errors of their own
+        raise DecodeError(f"cannot be unpacked: {error}") from error
+
+
+def _tar(path: Path) -> Iterator[Item]:
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile() and not _is_clutter(member.name):
+                    yield Item(f"{path}{INSIDE}{member.name}", _at_once(partial(_untar, archive, member)))
+    except Exception as error:  # zlib and lzma have errors of their own
+        yield _broken(str(path), f"a broken archive: {error}")
+
+
+def _untar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    if stream is None:
+        raise DecodeError("not a regular file")
+    try:
+        with stream:
+            return _limited(stream)
+    except DecodeError:
+        raise
+    except Exception as error:
+        raise DecodeError(f"cannot be unpacked: {error}") from error
+
+
+def _limited(stream: IO[bytes]) -> bytes:
+    """What is said of a member's size is not trusted: no more than the limit is unpacked."""
+    content = stream.read(MEMBER_MAX_BYTES + 1)
+    if len(content) > MEMBER_MAX_BYTES:
+        raise DecodeError(f"unpacks to more than {MEMBER_MAX_BYTES:,} bytes")
+    return content
+
+
+def _at_once(read: Callable[[], bytes]) -> Callable[[], bytes]:
+    """An archive is read by one thread, in its order: the bytes are taken when the item is made."""
+    try:
+        content = read()
+    except DecodeError as error:
+        return _raising(error.reason)
+    return lambda: content
+
+
+def _broken(name: str, reason: str) -> Item:
+    return Item(name, _raising(reason))
+
+
+def _raising(reason: str) -> Callable[[], bytes]:
+    def read() -> bytes:
+        raise DecodeError(reason)
+
+    return read
+
+
+def _is_clutter(name: str) -> bool:
+    parts = name.replace("\\", "/").split("/")
+    return any(part.startswith(".") and part not in (".", "..") for part in parts) or parts[-1] in _CLUTTER
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except OSError:
+        return False
+
+
+def standard_input() -> IO[str]:
+    """Paths that are no UTF-8 survive."""
+    return open(sys.stdin.fileno(), encoding="utf-8", errors="surrogateescape", closefd=False)

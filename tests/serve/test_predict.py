@@ -1,0 +1,303 @@
+"""`figleaf predict`: an answer for every file, in order, whatever the files, and whatever happens to the process."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from bad_images import write_bad_corpus
+from figleaf.cli import main
+from figleaf.data.decode import decode, resize
+from figleaf.errors import FigleafError
+from figleaf.export.onnx_file import write_onnx
+from figleaf.serve.items import INSIDE, Item, items_of
+from figleaf.serve.predict import Answer, answers
+from figleaf.serve.rows import RowFile
+from figleaf.vgg.scorer import TorchScorer
+from small_vgg import network
+
+CLASSES, UNSAFE = ("safe", "nsfw"), ("nsfw",)
+FACTS = {"classes": list(CLASSES), "unsafe": list(UNSAFE), "threshold": 0.5, "resize_rule": ""}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from figleaf.data.decode import RESIZE_RULE
+
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    write_onnx(network(width=0.125, depth=11), path, {**FACTS, "resize_rule": RESIZE_RULE})
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    (folder / "b" / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        noise = rng.integers(0, 256, (40 + number, 70, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / (f"b/deep/{number}.png" if number % 2 else f"{number}.png"))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_bytes(b"left out")
+    return folder
+
+
+def rows_of(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def predict(model: Path, *more: str) -> int:
+    return main(["predict", *more, "--model", str(model)])
+
+
+def test_every_file_of_a_folder_has_one_answer_in_order(
+    model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(model, str(pictures)) == 0
+    rows = rows_of(capsys.readouterr().out)
+    names = ["0.png", "2.png", "4.png", "b/deep/1.png", "b/deep/3.png", "notes.txt"]
+    assert [row["path"] for row in rows] == [str(pictures / name) for name in names]
+    assert [row["error"] is None for row in rows] == [True] * 5 + [False]
+    assert "not an image" in str(rows[-1]["error"])
+
+
+def test_scores_are_those_of_the_network(model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = network(width=0.125, depth=11)
+    assert predict(model, str(pictures / "0.png"), str(pictures / "2.png"), "--threshold", "0") == 0
+    rows = rows_of(capsys.readouterr().out)
+    seen = np.stack([resize(decode(Path(str(row["path"]))), 64) for row in rows])
+    logits = TorchScorer(net, CLASSES, UNSAFE).logits(seen).astype(float)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for row, chances in zip(rows, expected, strict=True):
+        assert row["score"] == pytest.approx(chances[1], abs=1e-4)
+        assert row["probabilities"] == pytest.approx(dict(zip(CLASSES, chances, strict=True)), abs=1e-4)
+        assert row["label"] == CLASSES[int(chances.argmax())]
+        assert row["flagged"] is True
+
+
+def test_the_whole_bad_corpus_has_answers(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = write_bad_corpus(tmp_path)
+    files = sorted(path for path in tmp_path.rglob("*") if not path.is_dir() and path.name[0] != ".")
+    assert corpus
+    assert predict(model, str(tmp_path), "--batch", "4") == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert sorted(str(row["path"]) for row in rows) == sorted(str(file) for file in files)
+    assert all((row["error"] is None) == (row["score"] is not None) for row in rows)
+    assert any(row["error"] for row in rows)
+
+
+def test_archives_are_read_and_not_unpacked(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    png = (pictures / "0.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../outside.png", png)
+        archive.writestr("in/deep.png", png)
+        archive.writestr("in/broken.png", png[:100])
+        archive.writestr("__MACOSX/._deep.png", b"clutter")
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as tar:
+        member = tarfile.TarInfo("one.png")
+        member.size = len(png)
+        tar.addfile(member, io.BytesIO(png))
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    (tmp_path / "c.zip").write_bytes(b"PK\x03\x04 no archive")
+    before = sorted(tmp_path.parent.rglob("*outside*"))
+    assert predict(model, *(str(tmp_path / name) for name in ("a.zip", "b.tar.gz", "c.zip"))) == 0
+    rows = {str(row["path"]).removeprefix(str(tmp_path)): row["error"] for row in rows_of(capsys.readouterr().out)}
+    assert list(rows) == [
+        f"/a.zip{INSIDE}../../outside.png",
+        f"/a.zip{INSIDE}in/deep.png",
+        f"/a.zip{INSIDE}in/broken.png",
+        f"/b.tar.gz{INSIDE}one.png",
+        "/c.zip",
+    ]
+    assert [error is None for error in rows.values()] == [True, True, False, True, False]
+    assert sorted(tmp_path.parent.rglob("*outside*")) == before
+
+
+def test_a_bomb_and_an_encrypted_member_have_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("figleaf.serve.items.MEMBER_MAX_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", b"0" * 100_000)
+    (item,) = items_of([str(tmp_path / "a.zip")])
+    with pytest.raises(Exception, match="unpacks to more than 1,000 bytes"):
+        item.read()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_file_of_rows_is_gone_on_with(model: Path, pictures: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"scores{suffix}"
+    assert predict(model, str(pictures / "b"), "--out", str(out)) == 0
+    assert len(read(out)) == 2
+    first = read(out)
+    assert predict(model, str(pictures), str(pictures / "b"), "--out", str(out)) == 0
+    again = read(out)
+    assert again[:2] == first
+    assert sorted(row["path"] for row in again) == sorted({row["path"] for row in again})
+    assert len(again) == 6
+    assert not list(tmp_path.glob("*.part"))
+    probabilities = [row for row in again if row["score"] not in ("", None)]
+    assert len(probabilities) == 5
+
+
+def read(out: Path) -> list[dict[str, object]]:
+    if out.suffix == ".jsonl":
+        return rows_of(out.read_text())
+    if out.suffix == ".csv":
+        return list(csv.DictReader(out.open(newline="")))
+    return pq.read_table(out).to_pylist()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_no_row_is_lost_or_doubled(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(400):
+        Image.fromarray(rng.integers(0, 256, (30, 30, 3), dtype=np.uint8)).save(folder / f"{number:04d}.png")
+    (folder / "bad.png").write_bytes(b"bad")
+    out = tmp_path / "scores.csv"
+    command = [sys.executable, "-m", "figleaf.cli", "predict", str(folder), "--model", str(model), "--out", str(out)]
+    command += ["--batch", "8"]
+    lines = out.with_name("scores.csv.part")
+    had = 0
+    for _ in range(4):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            now = lines.read_bytes().count(b"\n") if lines.exists() else 0
+            if now > had + 20:
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if not lines.exists():
+            break
+        had = lines.read_bytes().count(b"\n")
+        with lines.open("ab") as file:
+            file.write(b'{"path": "half a li')  # what a kill in the middle of a write would leave
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+    paths = [str(row["path"]) for row in read(out)]
+    assert sorted(paths) == sorted(map(str, folder.iterdir()))
+
+
+def test_rows_of_another_model_or_threshold_are_not_mixed(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores.jsonl"
+    assert predict(model, str(pictures), "--out", str(out)) == 0
+    kept = out.read_bytes()
+    assert predict(model, str(pictures), "--out", str(out), "--threshold", "0.9") == 2
+    assert "holds rows of another model or threshold" in capsys.readouterr().err
+    assert out.read_bytes() == kept
+
+
+def test_a_file_of_somebody_else_is_left_alone(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text("a,b\n")
+    assert predict(model, str(pictures), "--out", str(tmp_path / "mine.csv")) == 2
+    assert "no run of predict wrote it" in capsys.readouterr().err
+    assert (tmp_path / "mine.csv").read_text() == "a,b\n"
+
+
+def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
+    first, second = (RowFile(tmp_path / "a.jsonl", CLASSES, {"model": "x"}) for _ in range(2))
+    with first, pytest.raises(FigleafError, match="another figleaf predict is writing it"):
+        second.__enter__()
+
+
+def test_names_that_are_no_utf8_survive(model: Path, pictures: Path, tmp_path: Path) -> None:
+    odd = os.fsencode(pictures) + b"/\xff.png"
+    Path(os.fsdecode(odd)).write_bytes((pictures / "0.png").read_bytes())
+    for suffix in (".jsonl", ".csv", ".parquet"):
+        out = tmp_path / f"odd{suffix}"
+        for _ in range(2):
+            assert predict(model, str(pictures), "--out", str(out)) == 0
+            assert len(read(out)) == 7
+
+
+def test_a_list_on_standard_input(model: Path, pictures: Path) -> None:
+    listed = f"{pictures / '0.png'}\n\n{pictures / '2.png'}\n"
+    command = [sys.executable, "-m", "figleaf.cli", "predict", "-", "--model", str(model)]
+    done = subprocess.run(command, input=listed, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert [row["path"] for row in rows_of(done.stdout)] == [str(pictures / "0.png"), str(pictures / "2.png")]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["https://example.org/a.png"], "addresses are never fetched"),
+        (["nothing.png"], "nothing.png: no such file or folder"),
+        ([".", "--batch", "0"], "--batch 0: expected at least 1"),
+        ([".", "--threshold", "2"], "--threshold 2.0: expected 0 to 1"),
+        ([".", "--out", "scores.xlsx"], "expected a name that ends in .jsonl, .csv, .parquet"),
+    ],
+)
+def test_mistakes_are_named(model: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(model, *more) == 2
+    caught = capsys.readouterr()
+    assert message in caught.err
+    assert caught.out == ""
+
+
+class Slow:
+    """A scorer that counts what it is given."""
+
+    classes, unsafe, input_size = CLASSES, UNSAFE, 8
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def logits(self, rgb_u8: np.ndarray) -> np.ndarray:
+        self.batches.append(len(rgb_u8))
+        return np.zeros((len(rgb_u8), 2), np.float32)
+
+
+def test_no_more_is_read_than_two_batches_ahead() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "PNG")
+    taken = 0
+
+    def endless() -> Iterator[Item]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Item(str(taken), buffer.getvalue)
+
+    scorer = Slow()
+    found = answers(scorer, endless(), batch_size=4, workers=2)
+    for number in range(40):
+        answer = next(found)
+        assert answer == Answer(str(number + 1), None, "safe", 0.5, None, {"safe": 0.5, "nsfw": 0.5})
+        assert taken <= number + 1 + 12
+    assert set(scorer.batches) == {4}
+    found.close()  # type: ignore[attr-defined]
+
+
+def test_logits_that_are_not_finite_are_errors() -> None:
+    class Broken(Slow):
+        def logits(self, rgb_u8: np.ndarray) -> np.ndarray:
+            return np.full((len(rgb_u8), 2), np.nan, np.float32)
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "PNG")
+    (answer,) = answers(Broken(), [Item("a", buffer.getvalue)])
+    assert answer.error == "the logits are not finite"
+    assert json.loads(json.dumps(answer.row))["score"] is None
