@@ -97,6 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(module.main(arguments[1:]))
     except FigleafError as error:
         return _refused(str(error))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "figleaf":
+            raise
+        return _refused(
+            f"`figleaf {arguments[0]}` needs {error.name}, which is not installed here: pip install 'figleaf[lab]' "
+            "(`figleaf predict` with an exported .onnx file needs no extra)"
+        )
     except FileNotFoundError:
         if not _is_nowhere():
             raise

@@ -202,3 +202,14 @@ def test_stopped_run_is_killed_in_the_tracker_and_goes_on(number: signal.Signals
     listed = figleaf("runs", "list").stdout
     assert "FINISHED" in listed
     assert "KILLED" not in listed
+
+
+def test_a_missing_library_is_named_with_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "hydra", None)
+    assert main(["train"]) == 2
+    assert (
+        "`figleaf train` needs hydra, which is not installed here: pip install 'figleaf[lab]'"
+        in capsys.readouterr().err
+    )

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -32,6 +33,10 @@ class RowFile:
     def __init__(self, out: Path, classes: Sequence[str], identity: Mapping[str, Any]) -> None:
         if out.suffix not in SUFFIXES:
             raise FigleafError(f"--out {out}: expected a name that ends in {', '.join(SUFFIXES)}")
+        if out.suffix == ".parquet" and find_spec("pyarrow") is None:
+            raise FigleafError(
+                f"--out {out}: Parquet needs pyarrow: pip install 'figleaf[lab]', or name a .csv or .jsonl file"
+            )
         if out.is_dir():
             raise FigleafError(f"--out {out}: a folder; name a file")
         self.out, self.classes = out, tuple(classes)
@@ -146,14 +151,9 @@ class RowFile:
                 )
 
     def _make_parquet(self) -> None:
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError as error:
-            raise FigleafError(
-                f"--out {self.out}: Parquet needs pyarrow: pip install 'figleaf[lab]', or name a .csv or .jsonl file; "
-                f"the rows are in {self.lines}"
-            ) from error
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         schema = pa.schema(
             [
                 ("path", pa.string()),
