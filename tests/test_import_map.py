@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "settings": set(),
     "overrides": {"settings"},
     "config": {"settings", "overrides"},
-    "train": {"evaluate", "skin", "vgg", "data", "tracking", "config"},
+    "train": {"explain", "evaluate", "skin", "vgg", "data", "tracking", "config"},
     "export": {"evaluate", "vgg", "data"},
     "explain": {"evaluate", "skin", "vgg", "data"},
     "serve": {"explain", "export", "evaluate", "vgg", "data"},

@@ -178,6 +178,7 @@ class MethodConfig:
         default_factory=list
     )  # score test under these, too; see `figleaf.evaluate.perturbations`
     aggregate: str = "max"  # windows, proposals, skin_regions: max | top3 | mean | noisy_or of the boxes
+    explain: str | None = None  # measure the class maps of this method, too: cam, gradcam, ..., or random, gaussian
 
 
 @dataclass(frozen=True)

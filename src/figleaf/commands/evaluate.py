@@ -58,6 +58,11 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.train.inputs import decode_for, read_manifest
 
     method, perturbations = method_of(config), perturbations_of(config)
+    if config.explain is not None:
+        raise FigleafError(
+            f"explain={config.explain}: class maps are measured in a study, as in experiments/cam_faithfulness; "
+            "`figleaf visualize` draws them"
+        )
     # A file needs no tracker, and the data may be wrong in ways that should be said before a store is opened.
     manifest = read_manifest(config.data, home())
     if config.split != "all":

@@ -17,11 +17,13 @@ from figleaf.evaluate.method import CLEAN, Method, predict_by
 from figleaf.evaluate.perturbations import PERTURBATIONS
 from figleaf.evaluate.robustness import perturbed, robustness_metrics
 from figleaf.evaluate.saved_scorer import scorer_of
+from figleaf.explain.faithfulness import require_map
 from figleaf.files import sha256_file
 from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.store import open_store
+from figleaf.train.explaining import with_map_measures
 from figleaf.train.folder import RunFolder
-from figleaf.train.inputs import Inputs, decode_for
+from figleaf.train.inputs import Inputs, decode_for, masks_for
 from figleaf.train.measure import cost_metrics, final_metrics
 from figleaf.train.objective import Measurement
 from figleaf.train.records import Recorder
@@ -58,6 +60,14 @@ def require_method(method: MethodConfig, config: TrainConfig) -> None:
             raise FigleafError("method=search: searches by a network's features, and these runs are of no network")
         return
     perturbations_of(method)
+    if method.explain is not None:
+        if method_of(method) != Method() or method.perturb:
+            raise FigleafError(
+                f"explain={method.explain}: of a single view; leave method, scales, flip and perturb alone"
+            )
+        if not isinstance(config.model, ModelConfig):
+            raise FigleafError(f"explain={method.explain}: class maps are of networks, and these runs are of none")
+        require_map(config.model.head, method.explain)
     method_of(method).sizes(config.model.input_size)
 
 
@@ -73,7 +83,8 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
 
     `cost/passes` and `cost/gmacs` are those of one picture. `time/scored_per_second` counts pictures of val and test,
     decoded before. With `perturb` the test split is scored under those perturbations, too; see
-    `figleaf.evaluate.robustness`. A search is measured as in `figleaf.train.searching`. Raises `FigleafError` when the
+    `figleaf.evaluate.robustness`. With `explain` the class maps are measured, too; see `figleaf.train.explaining`. A
+    search is measured as in `figleaf.train.searching`. Raises `FigleafError` when the
     trained run, or its weights, are not in the tracker.
     """
     assert config.evaluation is not None, "what this module is for"
@@ -114,7 +125,16 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
         batch_size=config.optimizer.batch_size,
     )
     seconds = time.perf_counter() - start
+    of_maps: dict[str, float] = {}
+    if config.evaluation.explain is not None:
+        assert isinstance(scorer, TorchScorer), "what require_method has seen to"
+        masks = masks_for(inputs.manifest, scorer.input_size, config.data, home())
+        explain = config.evaluation.explain
+        predictions, of_maps = with_map_measures(
+            predictions, scorer.net, inputs.manifest, inputs.pictures, masks, explain, config.seed
+        )
     found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
+    found |= of_maps
     if isinstance(scorer, TorchScorer):
         passes, gmacs = method.cost(scorer.net, pictures[max(pictures)].pixels)
         found |= cost_metrics(scorer.net) | {"cost/passes": passes, "cost/gmacs": gmacs}

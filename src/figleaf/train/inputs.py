@@ -46,6 +46,11 @@ def decode_for(manifest: Manifest, size: int, data: DataConfig, home: Path) -> D
     return decode_cached(manifest, size, **_cache(data, home))
 
 
+def masks_for(manifest: Manifest, size: int, data: DataConfig, home: Path) -> Masks:
+    """The manifest's masks at `size` x `size`, from the cache in `home`."""
+    return decode_masks(manifest, size, **_cache(data, home))
+
+
 def _cache(data: DataConfig, home: Path) -> dict[str, Any]:
     return {"folder": home / "cache", "max_pixels": data.max_pixels, "limit_bytes": int(data.cache_gb * 1e9)}
 
