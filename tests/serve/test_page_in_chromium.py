@@ -327,7 +327,6 @@ def test_the_planted_ways_out_lead_out_of_a_page_without_a_policy(visit: Visit, 
             "sheet",
             "prefetch",
             "preload",
-            "manifest",
             "frame",
             "object",
             "embed",
@@ -395,8 +394,9 @@ def test_keys_and_a_screen_reader_are_enough(visit: Visit, site: Site, scene: Pa
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Go to the picture"
     page.keyboard.press("Enter")
+    page.wait_for_selector("#look:focus")
     page.keyboard.press("Tab")
-    with page.expect_file_chooser() as chooser:
+    with page.expect_file_chooser(timeout=20_000) as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(str(scene))
     page.wait_for_selector("#verdict", state="visible")

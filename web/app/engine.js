@@ -6,6 +6,7 @@ import { squash } from "../lib/resize.js";
 import { bytesOf } from "./source.js";
 
 const WASM = "engine/tfjs-backend-wasm-simd.wasm";
+const CLIMBED_AT_MOST = 96; // pixels a side: filters need no more to show what they look for, and the steps stay short
 
 /**
  * The network of the page. It has run once when this returns: what it needs is compiled, and asks for nothing later.
@@ -70,7 +71,8 @@ class Engine {
       onStep(done, picture);
       return breathe();
     };
-    return this.#network.maximise(layer, filter, { onStep: drawn });
+    const size = Math.min(this.#network.inputSize, CLIMBED_AT_MOST);
+    return this.#network.maximise(layer, filter, { size, onStep: drawn });
   }
 }
 

@@ -5,6 +5,7 @@ import { at, histogram } from "./operating.js";
 
 const BINS = 50;
 const [WIDTH, HEIGHT, MIDDLE, BAR] = [1000, 136, 74, 50];
+const SCALE = "Validation pictures by their score: unsafe ones above the line, safe ones below. What is flagged is drawn full.";
 const NO_CURVE = "No scores of validation pictures come with this network, so nobody can say what a threshold does.";
 
 /** The reading of one network; `show(result)` puts an answer on it. */
@@ -25,6 +26,7 @@ export class Reading {
       this.move(Number(this.slider.value));
       onThreshold(this.threshold);
     };
+    byId("scale-words").textContent = this.curve ? SCALE : "";
     byId("presets").replaceChildren(...this.presets(onThreshold));
     this.move(this.threshold);
   }
@@ -67,6 +69,7 @@ export class Reading {
     byId("classes-box").hidden = result === null;
     if (result) {
       byId("classes").replaceChildren(...this.manifest.classes.map((name, place) => this.classRow(name, result.probabilities[place])));
+      byId("timing").dataset.ms = String(result.ms);
       byId("timing").textContent = `${result.ms.toFixed(0)} ms, for ${this.manifest.network.input_size} × ${this.manifest.network.input_size} pixels`;
     }
     if (this.hasScore) this.drawScale();

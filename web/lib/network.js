@@ -17,7 +17,7 @@ const START_SPREAD = 20;
 const STEPS = 80;
 const STEP_SIZE = 1;
 const EPSILON = 1e-8;
-const EVERY = 8; // steps between two calls of `onStep`
+const EVERY_MS = 100; // between two calls of `onStep`
 
 /**
  * @typedef {object} Answer
@@ -169,21 +169,23 @@ export class Network {
    * @param {number} filter
    * @param {object} [options]
    * @param {number} [options.steps] 80
+   * @param {number} [options.size] side of the picture in pixels; default: the network's input size
    * @param {number} [options.seed] 0; the noise depends on it, the layer and the filter
    * @param {(done: number, picture: {rgb: Uint8ClampedArray, size: number}) => (void|Promise<void>)} [options.onStep]
-   *   called every 8 steps and after the last with the part that is done, in (0, 1]; awaited, so that a page can draw
+   *   called about ten times a second, where steps are that short, and after the last with the part that is done, in
+   *   (0, 1]; awaited, so that a page can draw
    * @returns {Promise<Wanted>}
    */
-  async maximise(layer, filter, { steps = STEPS, seed = 0, onStep = null } = {}) {
+  async maximise(layer, filter, { steps = STEPS, size = this.inputSize, seed = 0, onStep = null } = {}) {
     const tf = this.#tf;
     this.#requireFilter(layer, filter);
-    const size = this.inputSize;
     const climbed = this.#climbed(layer, filter);
     const entering = (picture) => climbed.reduce((found, { apply }) => apply(found), picture);
     const ascend = tf.grad((picture) => entering(picture).mean());
     let picture = tf.tensor4d(noise(3 * size * size, `${seed}/${layer}/${filter}`), [1, size, size, 3]);
     try {
       const first = await taken(tf.tidy(() => entering(picture).mean()));
+      let said = performance.now();
       for (let step = 1; step <= steps; step += 1) {
         const next = tf.tidy(() => {
           const gradient = ascend(picture);
@@ -192,8 +194,9 @@ export class Network {
         });
         picture.dispose();
         picture = next;
-        if (onStep && (step % EVERY === 0 || step === steps)) {
+        if (onStep && (performance.now() - said >= EVERY_MS || step === steps)) {
           await onStep(step / steps, { rgb: Uint8ClampedArray.from(await picture.data()), size });
+          said = performance.now();
         }
       }
       const [response, peak] = await taken(
