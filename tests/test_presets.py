@@ -115,7 +115,7 @@ def test_every_arm_of_every_experiment_composes(name: str) -> None:
 
 
 def test_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
-    """The wheel carries conf/ and experiments/; built and unpacked here without a network."""
+    """The wheel carries conf/, experiments/ and web/; built and unpacked here without a network."""
     import sys
     import zipfile
 
@@ -130,6 +130,10 @@ def test_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    sources = [*(root / "web" / "app").iterdir(), *(root / "web" / "lib").iterdir(), root / "web" / "index.html"]
+    for file in (*sources, root / "web" / "package-lock.json"):
+        assert (tmp_path / "site" / "figleaf" / file.relative_to(root)).read_bytes() == file.read_bytes()
+    assert not (tmp_path / "site" / "figleaf" / "web" / "node_modules").exists()
     done = subprocess.run(
         [sys.executable, "-m", "figleaf.cli", "train", "model=vgg19", "--print-config"],
         cwd=tmp_path,

@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         print_json(to_dict(config))
         return 0
     from figleaf.commands.scorers import open_network
+    from figleaf.explain.layers import require_layers, shown_layers
     from figleaf.export.tfjs import require_tfjs
     from figleaf.serve.engine import engine_files
     from figleaf.serve.page import SINGLE_MAX_BYTES, build_page, require_place
@@ -55,10 +56,12 @@ def main(arguments: Sequence[str]) -> int:
     opened = open_network(config.run, config.tracking, config.device)
     net = opened.scorer.net
     require_tfjs(net)
+    layers = shown_layers(net) if config.layers is None else list(dict.fromkeys(config.layers))
+    require_layers(net, layers)
     out = Path(config.out or Path("page") / re.sub(r"[^\w.-]+", "-", opened.name)).expanduser().absolute()
     require_place(out)
     engine = engine_files(web_dir(), home() / "web")
-    gallery = _gallery(config, net)
+    gallery = _gallery(config, net, layers)
     built = build_page(
         net.cpu(),
         _facts(opened, config.licence),
@@ -103,14 +106,11 @@ def _kept(opened: "OpenedNetwork", single: Path | None) -> str | None:
         return None
 
 
-def _gallery(config: WebConfig, net: "VGG") -> "Gallery":
+def _gallery(config: WebConfig, net: "VGG", layers: Sequence[str]) -> "Gallery":
     from figleaf.explain.filters import RECIPES, maximise
-    from figleaf.explain.layers import require_layers, shown_layers
     from figleaf.progress import counting
     from figleaf.serve.page import Gallery
 
-    layers = shown_layers(net) if config.layers is None else list(dict.fromkeys(config.layers))
-    require_layers(net, layers)
     recipe = RECIPES[config.recipe]
     if config.steps is not None:
         recipe = replace(recipe, steps=config.steps)
