@@ -314,6 +314,40 @@ def test_the_sealed_page_can_ask_nobody(form: str, visit: Visit, site: Site, sce
         assert page.evaluate("document.title") != "thief"
 
 
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_pictures_are_dropped_and_pasted(way: str, visit: Visit, site: Site, scene: Path) -> None:
+    opened(visit, site.address)
+    visit.page.evaluate(
+        """([way, bytes]) => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(bytes)], "given.png"));
+          const options = { dataTransfer: data, clipboardData: data, bubbles: true, cancelable: true };
+          const event = way === "drop" ? new DragEvent("drop", options) : new ClipboardEvent("paste", options);
+          document.body.dispatchEvent(event);
+        }""",
+        [way, list(scene.read_bytes())],
+    )
+    visit.page.wait_for_selector("#verdict", state="visible")
+    assert visit.page.locator("#name").inner_text() == "given.png"
+    assert visit.page.locator("#score").inner_text() == f"{site.score(scene):.2f}"
+
+
+def test_a_page_that_cannot_open_says_why(visit: Visit, site: Site, tmp_path: Path) -> None:
+    page = visit.page
+    page.goto((site.built.out / "index.html").as_uri())  # modules are not loaded from a disk
+    assert "http.server" in page.locator("#about").inner_text()
+    assert page.get_by_role("button", name="Choose pictures").is_disabled()
+    shutil.copytree(site.built.out, tmp_path / "page")
+    (tmp_path / "page" / "model" / "group1-shard1of1.bin").write_bytes(bytes(10))
+    with served(tmp_path / "page") as (address, _):
+        page.goto(address)
+        assert "10 bytes of weights, and model.json tells of" in page.get_by_role("alert").inner_text()
+        assert page.locator("#seal-text").inner_text() == "Not opened"
+        (tmp_path / "page" / "model" / "group1-shard1of1.bin").unlink()
+        page.goto(address)
+        assert "model/group1-shard1of1.bin: 404" in page.get_by_role("alert").inner_text()
+
+
 def test_the_planted_ways_out_lead_out_of_a_page_without_a_policy(visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<title>open</title>")
     with served(tmp_path) as (thief, stolen):
@@ -390,15 +424,15 @@ def test_no_width_scrolls_sideways(visit: Visit, site: Site, scene: Path) -> Non
 
 def test_keys_and_a_screen_reader_are_enough(visit: Visit, site: Site, scene: Path) -> None:
     page = visit.page
+    page.on("filechooser", lambda chooser: chooser.set_files(str(scene)))
     opened(visit, site.address)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Go to the picture"
     page.keyboard.press("Enter")
     page.wait_for_selector("#look:focus")
     page.keyboard.press("Tab")
-    with page.expect_file_chooser(timeout=20_000) as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(str(scene))
+    page.wait_for_selector("#pick:focus")
+    page.keyboard.press("Enter")
     page.wait_for_selector("#verdict", state="visible")
     assert page.get_by_role("status").first.inner_text().startswith(f"{scene.name}: score {site.score(scene):.2f}, ")
     tabs = page.get_by_role("tablist", name="Layers", exact=True)
