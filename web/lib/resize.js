@@ -3,7 +3,7 @@
  *
  * The rule has the name `pillow-bilinear-antialias-squash-v1`: the whole picture is squashed to a square by a triangle
  * filter that widens when the picture shrinks, in Pillow's own integer arithmetic (libImaging/Resample.c): coefficients
- * of 22 bits, rows of pixels first, then columns, each pass rounded to bytes. A canvas would resize by its browser's
+ * of 22 bits, along rows and along columns, each pass rounded to bytes. A canvas would resize by its browser's
  * own rule, and the scores would move.
  */
 
@@ -22,8 +22,17 @@ export const RESIZE_RULE = "pillow-bilinear-antialias-squash-v1";
  */
 export function squash(rgb, width, height, size) {
   if (rgb.length !== 3 * width * height) throw new RangeError(`${rgb.length} bytes are no RGB of ${width} x ${height}`);
+  if (isColumnsFirst(width, height, size)) {
+    const down = alongColumns(rgb, width, height, size);
+    return width === size ? down : alongRows(down, width, size, size);
+  }
   const across = width === size ? rgb : alongRows(rgb, width, height, size);
   return height === size ? Uint8ClampedArray.from(across) : alongColumns(across, size, height, size);
+}
+
+/** Whether columns are resized before rows: from Pillow 13 on where the height falls by more than twice as many pixels. */
+function isColumnsFirst(width, height, size) {
+  return height > size && height - size > 2 * (width - size);
 }
 
 /**
