@@ -65,17 +65,15 @@ def test_a_runs_page_shows_its_numbers_and_is_kept_with_it(
     assert auroc["test"]["value"] == run.metrics["test/auroc"]
 
 
-def test_a_tracker_that_takes_nothing_now_does_not_spoil_the_page(
-    run: FoundRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_an_artifact_store_that_takes_nothing_now_does_not_spoil_the_page(
+    run: FoundRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> str:
-        raise FigleafError("run a takes no artifact now: server away")
-
-    monkeypatch.setattr(FoundRun, "add_artifact", refuse)
+    (run.artifact("config.json").parent / "page").write_text("a file where the folder should be")
     assert main(["web", "run=latest", f"out={tmp_path / 'site'}", *QUICK]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out.splitlines()[-1])["artifact"] is None
-    assert "server away; the page is built" in said.err
+    assert f"run {run.name} ({run.run_id}) takes no artifact now: " in said.err
+    assert "the page is built" in said.err
     assert (tmp_path / "site" / "index.html").is_file()
 
 

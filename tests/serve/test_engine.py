@@ -11,10 +11,7 @@ from figleaf.config import web_dir
 from figleaf.errors import FigleafError
 from figleaf.serve.engine import FILES, engine_files
 
-NPM = """#!/bin/sh
-echo "$@" > asked
-{}
-"""
+NPM = "#!/bin/sh\n{}\n"
 
 
 @pytest.fixture
@@ -61,12 +58,25 @@ def test_packages_beside_the_sources_are_used_and_npm_is_not_asked(
         engine_files(web, tmp_path / "cache")
 
 
-def test_npm_is_asked_for_the_locked_versions_and_runs_no_scripts(web: Path, npm: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
+def test_npm_is_asked_once_for_the_locked_versions_and_only_the_files_are_kept(
+    engine: dict[str, Path], web: Path, npm: Path, tmp_path: Path
+) -> None:
+    cache, asked = tmp_path / "cache", tmp_path / "asked"
+    lines = [f'echo "$@" >> {asked}', f"cmp package-lock.json {web / 'package-lock.json'} || exit 1"]
+    for place, path in zip(FILES, engine.values(), strict=True):
+        target = f"node_modules/@tensorflow/{place}"
+        lines.append(f'mkdir -p "$(dirname {target})" && cp "{path}" {target}')
+    npm.write_text(NPM.format("\n".join([*lines, "mkdir node_modules/other"])))
+    assert set(engine_files(web, cache)) == set(engine_files(web, cache)) == set(engine)
+    (line,) = asked.read_text().splitlines()
+    assert line.startswith("ci --ignore-scripts")
+    kept = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
+    assert kept == {f"node_modules/@tensorflow/{place}" for place in FILES}
+
+
+def test_packages_without_the_files_are_named(web: Path, npm: Path, tmp_path: Path) -> None:
     with pytest.raises(FigleafError, match=r"without TensorFlow.js"):
-        engine_files(web, cache)
-    assert (cache / "asked").read_text().startswith("ci --ignore-scripts")
-    assert (cache / "package-lock.json").read_bytes() == (web / "package-lock.json").read_bytes()
+        engine_files(web, tmp_path / "cache")
 
 
 def test_a_failure_of_npm_is_named(web: Path, npm: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from figleaf.errors import FigleafError
@@ -35,7 +36,7 @@ def engine_files(web: Path, cache: Path) -> dict[str, Path]:
     _install(web, cache)
     if found := _in(cache):
         return found
-    raise FigleafError(f"{cache}: npm installed packages without TensorFlow.js; delete this folder and try again")
+    raise FigleafError(f"{cache}: npm fetched packages without TensorFlow.js; give the command again")
 
 
 def _in(folder: Path) -> dict[str, Path]:
@@ -46,12 +47,14 @@ def _in(folder: Path) -> dict[str, Path]:
     for name, digest in FILES.items():
         if sha256_file(packages / name) != digest:
             raise FigleafError(
-                f"{packages / name}: not the file of the pinned version; `npm ci --prefix {folder}` puts it back"
+                f"{packages / name}: not the file of the pinned version; delete {folder / 'node_modules'}, and npm "
+                "fetches it again"
             )
     return {Path(name).name: packages / name for name in FILES}
 
 
 def _install(web: Path, cache: Path) -> None:
+    """Let npm fetch the packages, and keep of their 300 MB the files that are wanted."""
     npm = shutil.which("npm")
     if npm is None:
         raise FigleafError(
@@ -60,15 +63,24 @@ def _install(web: Path, cache: Path) -> None:
         )
     with explained(cache):
         cache.mkdir(parents=True, exist_ok=True)
-        for name in _LOCK:
-            with atomic_path(cache / name) as temporary:
-                shutil.copyfile(web / name, temporary)
+        with tempfile.TemporaryDirectory(prefix=".npm-", dir=cache) as folder:
+            for name in _LOCK:
+                shutil.copyfile(web / name, Path(folder) / name)
+            _fetch(npm, Path(folder), cache)
+            for name in FILES:
+                fetched = Path(folder) / "node_modules" / "@tensorflow" / name
+                if fetched.is_file():
+                    with atomic_path(cache / "node_modules" / "@tensorflow" / name) as temporary:
+                        shutil.copyfile(fetched, temporary)
+
+
+def _fetch(npm: str, folder: Path, cache: Path) -> None:
     # Without scripts: what is fetched is only read. Without optional packages: those are the Node command's decoders.
     command = [npm, "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
-        done = subprocess.run(command, cwd=cache, capture_output=True, text=True, timeout=_NPM_SECONDS, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_NPM_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise FigleafError(f"npm did not fetch TensorFlow.js within {_NPM_SECONDS} s; try again in {cache}") from None
+        raise FigleafError(f"npm did not fetch TensorFlow.js within {_NPM_SECONDS} s; try again later") from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         raise FigleafError(
