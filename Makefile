@@ -10,10 +10,13 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## the virtual environment with everything in it
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt web/package-lock.json
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: pass PYTHON=..., version 3.11 to 3.13" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,server,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,server,keras,dev]'
+	@# TensorFlow.js, for the page that runs a network in the browser; what needs it is skipped where npm is missing.
+	@if command -v npm >/dev/null; then npm ci --prefix web --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	else echo "npm not found: \`figleaf web\` and its tests need Node.js 20" >&2; fi
 	@touch $@
 
 setup-browser: ## Chromium for the tests that look at pages, from Debian's packages

@@ -23,7 +23,8 @@ best:STUDY:ARM that of another arm.
 format=[tfjs] writes the folder tfjs/ for TensorFlow.js: model.json and shards, with layer names of keras.applications,
 batch norms folded, RGB 0-255 in and logits out. Its kernels are tfjs_dtype: float16 (half the bytes; probabilities
 within 5e-3), uint8 (a quarter; within 5e-2) or float32 (logits within `tolerance`). A dense head, and adaptive_pool
-where it is not the identity, have no equal layer there and are refused.
+where it is not the identity, have no equal layer there and are refused. format=[keras] writes the same layers as
+model.keras, for Keras 3 (pip install 'figleaf[keras]').
 
 examples:
   figleaf export run=best:demo

@@ -16,6 +16,7 @@ from figleaf.errors import FigleafError
 from figleaf.evaluate.scorer import Scorer
 from figleaf.export.card import model_card
 from figleaf.export.facts import ModelFacts
+from figleaf.export.keras_file import KerasScorer, require_keras, write_keras
 from figleaf.export.onnx_file import write_onnx
 from figleaf.export.onnx_scorer import OnnxScorer
 from figleaf.export.parity import Parity, compare, read_pictures
@@ -55,6 +56,7 @@ FORMATS: Mapping[str, Format] = {
     "safetensors": Format("model.safetensors", save, TorchScorer.load),
     "onnx": Format("model.onnx", write_onnx, OnnxScorer),
     "tfjs": tfjs_format(),
+    "keras": Format("model.keras", write_keras, KerasScorer),
 }
 RECORD, PARITY, CARD, SUMS = "model.json", "parity.json", "MODEL_CARD.md", "SHA256SUMS"
 EVERY_PLACE = (*(form.place for form in FORMATS.values()), RECORD, PARITY, CARD, SUMS)
@@ -85,8 +87,9 @@ def export_bundle(
     """
     require_place(out, formats)
     known = {**FORMATS, "tfjs": tfjs_format(tfjs_dtype)}
-    if "tfjs" in formats:
-        require_tfjs(net)
+    for name, require in (("tfjs", require_tfjs), ("keras", require_keras)):
+        if name in formats:
+            require(net)
     share_threshold = UNDECIDED if facts.share_threshold is None else facts.share_threshold
     reference = TorchScorer(net, facts.classes, facts.unsafe, share_threshold=share_threshold)
     compared_on = read_pictures(pictures, net.input_size)

@@ -187,17 +187,21 @@ def _input(net: VGG, facts: ModelFacts, files: Sequence[str]) -> list[str]:
         + (f" Their softmax gives the score: {score}." if score else "")
         + _pixels(facts),
         "",
-        *_tfjs(net, files),
+        *_channels_last(net, files),
         f"Files: {', '.join(f'`{name}`' for name in files)}; their hashes are in `SHA256SUMS`.",
     ]
 
 
-def _tfjs(net: VGG, files: Sequence[str]) -> list[str]:
-    """How the folder of that name differs in its input; nothing where there is none."""
-    if "tfjs" not in files:
+_CHANNELS_LAST = {"tfjs": "a layers model for TensorFlow.js", "model.keras": "a Keras 3 file"}
+
+
+def _channels_last(net: VGG, files: Sequence[str]) -> list[str]:
+    """How the folder of that name, and a Keras file, differ in their input; nothing where there is none."""
+    named = [f"`{name}` is {what}" for name, what in _CHANNELS_LAST.items() if name in files]
+    if not named:
         return []
     shape = f"(N, {net.input_size}, {net.input_size}, 3)"
-    return [f"`tfjs` is a layers model for TensorFlow.js. In: RGB in 0-255 as float32, {shape}. Out: the same.", ""]
+    return [f"{', '.join(named)}. In: RGB in 0-255 as float32, {shape}. Out: the same.", ""]
 
 
 def _pixels(facts: ModelFacts) -> str:

@@ -48,7 +48,7 @@ def write_tfjs(net: VGG, folder: Path, metadata: Mapping[str, Any], dtype: Dtype
     if dtype not in get_args(Dtype):
         raise FigleafError(f"tfjs_dtype={dtype}: expected {', '.join(get_args(Dtype))}")
     require_tfjs(net)
-    layers, weights = _layers(net)
+    layers, weights = keras_layers(net)
     stored = [_stored(weight, dtype) for weight in weights]
     total = sum(len(content) for _, content in stored)
     count = -(-total // SHARD_BYTES)
@@ -75,16 +75,21 @@ def write_tfjs(net: VGG, folder: Path, metadata: Mapping[str, Any], dtype: Dtype
 
 def require_tfjs(net: VGG) -> None:
     """Raises `FigleafError` for a network that TensorFlow.js has no equal layers for, before there is work to lose."""
+    require_keras_layers(net, "tfjs")
+
+
+def require_keras_layers(net: VGG, form: str) -> None:
+    """Raises `FigleafError`, naming the format, for a network that Keras' layers, or TensorFlow.js', do not equal."""
     if net.head == "dense":
         raise FigleafError(
-            "format=tfjs: a dense head resizes and joins what five stages see, and TensorFlow.js has no layer that "
+            f"format={form}: a dense head resizes and joins what five stages see, and there is no layer that "
             "resizes alike; leave this format out, format=[onnx] holds it"
         )
     grid = net.input_size // STRIDE
     if net.head == "fc" and net.adaptive_pool and grid != TORCHVISION_GRID:
         raise FigleafError(
-            f"format=tfjs: model.adaptive_pool=true makes {TORCHVISION_GRID}x{TORCHVISION_GRID} of the {grid}x{grid} "
-            f"grid at input_size={net.input_size}, and TensorFlow.js has no such layer; train with adaptive_pool=false "
+            f"format={form}: model.adaptive_pool=true makes {TORCHVISION_GRID}x{TORCHVISION_GRID} of the {grid}x{grid} "
+            f"grid at input_size={net.input_size}, and there is no such layer; train with adaptive_pool=false "
             f"or input_size={TORCHVISION_GRID * STRIDE}, or leave this format out"
         )
 
@@ -98,7 +103,8 @@ def cam_of(net: VGG) -> dict[str, str]:
     return {"layer": list(net.convolutions)[-1], "method": "CAM" if net.head == "gap" else "Grad-CAM"}
 
 
-def _layers(net: VGG) -> tuple[list[dict[str, Any]], list[Weight]]:
+def keras_layers(net: VGG) -> tuple[list[dict[str, Any]], list[Weight]]:
+    """The network as Keras' layers, in order (`class_name`, `config`), and their weights, batch norms folded."""
     size = net.input_size
     scale = 1 / np.asarray(net.std, np.float64)
     kernel, bias = np.diag(scale)[None, None], -np.asarray(net.mean, np.float64) * scale

@@ -1,4 +1,4 @@
-"""Weights from elsewhere brought into one form: torch and safetensors files, torchvision by name, keras npz and h5."""
+"""Weights from elsewhere in one form: torch and safetensors files, torchvision by name, Keras' npz, h5 and .keras."""
 
 import json
 import pickle
@@ -66,6 +66,8 @@ def read(source: str, *, depth: int, batch_norm: bool) -> Pretrained:
             return _from_npz(path)
         case ".h5" | ".hdf5":
             return _from_h5(path)
+        case ".keras":
+            return _from_keras_file(path)
         case _:
             raise FigleafError(f"weights={source}: expected a file ending in {', '.join(SUFFIXES)}")
 
@@ -205,6 +207,27 @@ def _from_h5(path: Path) -> Pretrained:
     except (OSError, KeyError) as error:
         raise FigleafError(f"{path}: not a readable Keras .h5 file ({_first_line(error)})") from error
     return _from_keras(path, groups)
+
+
+def _from_keras_file(path: Path) -> Pretrained:
+    """A Keras 3 file: ours, whose first layer is the normalisation of RGB, or a VGG of keras.applications."""
+    from figleaf.vgg.keras_runtime import load_keras
+
+    keras = load_keras()
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        groups = {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise FigleafError(
+            f"{path}: not a Keras file that can be loaded without running code ({_first_line(error)})"
+        ) from error
+    if "normalize" not in groups:
+        return _from_keras(path, groups)
+    kernel, shift = groups.pop("normalize")
+    found = _from_keras(path, groups)
+    found.layers["block1_conv1"]["weight"] = found.layers["block1_conv1"]["weight"].flip(1)  # ours is RGB already
+    std = 1 / np.diagonal(kernel[0, 0]).astype(np.float64)
+    return Pretrained(found.layers, tuple((-shift * std).tolist()), tuple(std.tolist()))
 
 
 def _from_keras(path: Path, groups: Mapping[str, list[np.ndarray]]) -> Pretrained:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from figleaf.errors import FigleafError
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".npz", ".h5", ".hdf5")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".npz", ".h5", ".hdf5", ".keras")
 _NO_FILE = ("none", "torchvision")  # what `model.weights` may say, or begin with, that is no path
 
 
