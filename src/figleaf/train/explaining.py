@@ -33,8 +33,8 @@ def with_map_measures(
     Measured are the unsafe pictures of test that were scored, or of all where there is no test; other rows have none.
     `pictures` and `masks` are the manifest's, at the network's input size. The metrics: `test/map_pixel_f1`, how good a
     mask the map is that an image-level network gives for free, the map times P(unsafe) against the masks of all test
-    pictures at a threshold chosen on val; `sanity/rank` and `sanity/ssim`, how much the maps of a network whose layers
-    are all random are like its own (absent for the floors).
+    pictures at a threshold chosen on val; `sanity/rank` and `sanity/ssim`, how much the maps of the network stay like
+    its own while layer after layer is made random, on average over the layers (absent for the floors).
     """
     unsafe = predictions.classes.index(next(name for name in predictions.classes if name in predictions.unsafe))
     row_of = {path: row for row, path in enumerate(manifest.table["path"])}
@@ -55,8 +55,9 @@ def with_map_measures(
     metrics = _free_masks(predictions, net, rows, split, pictures, masks, method, seed, unsafe)
     if method in METHODS and len(places):
         few = rgb_u8[np.unique(np.linspace(0, len(places) - 1, _SANITY_ON).astype(int))]
-        last = cascade(net, few, unsafe, method, seed=seed)[-1]
-        metrics |= {"sanity/rank": last.rank, "sanity/ssim": last.ssim}
+        stages = cascade(net, few, unsafe, method, seed=seed)
+        metrics["sanity/rank"] = float(np.mean([stage.rank for stage in stages]))
+        metrics["sanity/ssim"] = float(np.mean([stage.ssim for stage in stages]))
     return replace(predictions, table=predictions.table.assign(**columns)), metrics
 
 
