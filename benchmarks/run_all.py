@@ -26,6 +26,7 @@ CLAIMS = {
     "skin": ("fast_images_per_s", "at least 12", "images/s of the skin filter of 1996, 400 x 512, `fast` mode"),
     "retrieval": ("query_ms", "below 50", "milliseconds of a query over 5,000 pictures by regions"),
     "filters": ("ratio", "at least 3", "what filters look for, against one filter after the other by the usual loop"),
+    "page": ("ms_per_image", "below 50", "milliseconds a picture in the browser page, wasm, the small network"),
     "startup": ("help_s", "at most 0.5", "seconds of `figleaf --help`"),
 }
 
