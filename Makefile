@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NPM_CI := npm ci --prefix web --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help setup setup-browser demo test test-fast lint format check-gpu bench ui server clean
@@ -15,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt web/package-lock.json
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,server,keras,dev]'
 	@# TensorFlow.js, for the page that runs a network in the browser; what needs it is skipped where npm is missing.
-	@if command -v npm >/dev/null; then npm ci --prefix web --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	@if command -v npm >/dev/null; then $(NPM_CI) || echo "npm ci failed: \`figleaf web\` will try again, its tests are skipped" >&2; \
 	else echo "npm not found: \`figleaf web\` and its tests need Node.js 20" >&2; fi
 	@touch $@
 

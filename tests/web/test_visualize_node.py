@@ -20,12 +20,16 @@ from figleaf.vgg.network import VGG
 from small_vgg import network
 
 WEB = Path(__file__).parents[2] / "web"
+PACKAGES = ("@tensorflow/tfjs", "@tensorflow/tfjs-backend-wasm", "sharp")
 CLASSES = ("safe", "nsfw")
 FACTS = {"classes": CLASSES, "unsafe": CLASSES[1:], "threshold": 0.5, "resize_rule": RESIZE_RULE, "input_size": 64}
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js 20"),
-    pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="needs `npm ci` in web/, which `make setup` does"),
+    pytest.mark.skipif(
+        not all((WEB / "node_modules" / name / "package.json").is_file() for name in PACKAGES),
+        reason="needs `npm ci` in web/, which `make setup` does",
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ from figleaf import __version__
 from figleaf.data.decode import RESIZE_RULE
 from figleaf.evaluate.predictions import Predictions
 from figleaf.evaluate.thresholds import choose_threshold
-from figleaf.export.card import COUNTS, METRICS, NOT_MEASURED
+from figleaf.export.card import NOT_MEASURED, metric_rows
 from figleaf.export.facts import ModelFacts
 from figleaf.vgg.cost import gmacs, parameters
 from figleaf.vgg.network import VGG
@@ -24,7 +24,6 @@ PRESETS = {
     "fpr=0.05": "5 % false alarms",
 }
 _MOST_POINTS = 2000  # of the operating curve: more than a slider of 1000 steps can tell apart
-_WHOLE = {"n", "n_groups", "n_errors"}
 
 
 def page_manifest(
@@ -44,7 +43,7 @@ def page_manifest(
         "threshold_rule": facts.threshold_rule,
         "operating": None if val is None or not facts.unsafe else operating_curve(val),
         "data": {"name": facts.data_name, "hash": facts.data_hash, "is_proxy": facts.is_proxy},
-        "metrics": _metrics(facts),
+        "metrics": metric_rows(facts.metrics),
         "slices": _slices(facts),
         "not_measured": list(NOT_MEASURED),
         "licence": facts.licence or "not stated",
@@ -92,24 +91,6 @@ def _presets(scored: Predictions) -> list[dict[str, Any]]:
     for rule, name in PRESETS.items():
         found.setdefault(choose_threshold(scored, rule), name)
     return [{"name": name, "threshold": threshold} for threshold, name in found.items()]
-
-
-def _metrics(facts: ModelFacts) -> list[dict[str, Any]]:
-    rows = []
-    for key, name in {**COUNTS, **METRICS}.items():
-        cells = {split: cell for split in ("val", "test") if (cell := _cell(facts, f"{split}/{key}", key in _WHOLE))}
-        if cells:
-            rows.append({"key": key, "name": name, **cells})
-    return rows
-
-
-def _cell(facts: ModelFacts, key: str, count: bool) -> dict[str, Any] | None:
-    value = facts.metrics.get(key)
-    if value is None or not np.isfinite(value):
-        return None
-    low, high = facts.metrics.get(f"{key}_low"), facts.metrics.get(f"{key}_high")
-    interval = {} if low is None or high is None else {"low": low, "high": high}
-    return {"value": value, "count": count, **interval}
 
 
 def _slices(facts: ModelFacts) -> list[dict[str, Any]]:
