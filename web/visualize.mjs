@@ -5,7 +5,7 @@
  */
 
 import { mkdir, rm, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { colored, enlarged, toOne } from "./app/colors.js";
 import { NetworkError } from "./lib/network.js";
@@ -72,6 +72,9 @@ function parsed(given) {
         out: { ...text, default: "dist" }, gpu: { type: "boolean", default: false }, help: { type: "boolean", short: "h" },
       },
     });
+    // npm runs scripts in web/: paths start from where the person is.
+    const from = process.env.npm_lifecycle_event === "visualize" ? process.env.INIT_CWD : ".";
+    for (const key of ["model", "image", "out"]) if (values[key] !== undefined) values[key] = resolve(from, values[key]);
     if (positionals.length) throw new UsageError(`${positionals[0]}: unexpected; pictures are given by --image`);
     return values;
   } catch (error) {

@@ -216,6 +216,15 @@ def test_mistakes_are_named(model: Path, tmp_path: Path, more: list[str], code: 
     assert done.stdout == ""
 
 
+def test_npm_runs_it_from_where_the_person_is(model: Path, tmp_path: Path) -> None:
+    command = ["npm", "run", "--silent", "visualize", "--prefix", str(WEB), "--", "--model", "model", "--filters", "1"]
+    command += ["--steps", "1", "--layers", "block1_conv1", "--out", "here"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["out"] == str(tmp_path / "here")
+    assert (tmp_path / "here" / "filters" / "block1_conv1_0.png").is_file()
+
+
 def test_help_and_the_gpu_that_is_not_there(model: Path, tmp_path: Path) -> None:
     assert "--filters N" in node("--help").stdout
     done = node(
