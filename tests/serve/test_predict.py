@@ -163,6 +163,12 @@ def read(out: Path) -> list[dict[str, object]]:
     return pq.read_table(out).to_pylist()
 
 
+def test_the_files_being_written_are_not_scored(model: Path, pictures: Path) -> None:
+    for _ in range(2):
+        assert predict(model, str(pictures), "--out", str(pictures / "scores.csv")) == 0
+        assert len(read(pictures / "scores.csv")) == 6
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_no_row_is_lost_or_doubled(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "many"

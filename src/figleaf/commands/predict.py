@@ -77,7 +77,8 @@ def main(arguments: Sequence[str]) -> int:
         with RowFile(options.out.expanduser(), opened.scorer.classes, identity) as file:
             if already := len(file):
                 say(f"{already:,} rows are there already")
-            new = (item for item in _once(_items(options.paths)) if not file.is_done(item.name))
+            items = (item for item in _once(_items(options.paths)) if not file.is_own(item.name))
+            new = (item for item in items if not file.is_done(item.name))
             for answer in _tracked(counted(new)):
                 file.write(answer)
             file.finish()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from figleaf.vgg.network import VGG
 
 EPILOG = """\
-Writes a folder for any static server (`python -m http.server -d FOLDER`), and single.html, the same page as one file
-that opens by itself. Drop a picture: the network runs in the browser, and shows its score against the threshold, where
+Writes a folder for any static server (`python -m http.server --bind 127.0.0.1 -d FOLDER`), and single.html, the same
+page as one file that opens by itself. Drop a picture: the network runs in the browser, and shows its score against the threshold, where
 it sees a class, what each layer makes of the picture, and what its filters look for.
 
 The page asks for its own files, then closes its policy: from there on the browser refuses it every address. single.html
@@ -90,7 +90,10 @@ def main(arguments: Sequence[str]) -> int:
         "dead": {found.layer: int(found.dead.sum()) for found in gallery.found},
         "artifact": _kept(opened, built.single) if config.keep else None,
     }
-    say(f"serve it with `python -m http.server -d {out}`" + (f", or open {built.single}" if built.single else ""))
+    say(
+        f"serve it with `python -m http.server --bind 127.0.0.1 -d {out}`"
+        + (f", or open {built.single}" if built.single else "")
+    )
     print_json(report)
     return 0
 

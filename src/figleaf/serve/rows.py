@@ -69,6 +69,10 @@ class RowFile:
         """Whether this path has its row."""
         return _key(path) in self._done
 
+    def is_own(self, path: str) -> bool:
+        """Whether this is one of the files that are being written: a folder may hold what it is scored into."""
+        return Path(path).absolute() in {file.absolute() for file in (self.out, self.lines, self._state)}
+
     def write(self, answer: Answer) -> None:
         """Add a row; it is out of this process's hands when this returns."""
         assert self._file is not None, "used outside its context"
