@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Writes a folder for any static server (`python -m http.server --bind 127.0.0.1 -d FOLDER`), and single.html, the same
-page as one file that opens by itself. Drop a picture: the network runs in the browser, and shows its score against the threshold, where
-it sees a class, what each layer makes of the picture, and what its filters look for.
+page as one file that opens by itself. Drop a picture: the network runs in the browser, and shows its score against
+the threshold, where it sees a class, what each layer makes of the picture, and what its filters look for.
 
 The page asks for its own files, then closes its policy: from there on the browser refuses it every address. single.html
 may ask for nothing from the start. It is added to the run's artifacts as page/single.html, where the MLflow pages show
