@@ -1,4 +1,3 @@
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -190,23 +189,15 @@ class Published:
     exposed: NDArray[np.bool_]
     split: NDArray[np.str_]
     slice: NDArray[np.str_]
-    cpu_seconds: float
 
 
 @pytest.fixture(scope="module")
 def published() -> Published:
-    before = time.process_time()
     scenes = [render(0, index, 96) for index in range(2000)]
-    seconds = time.process_time() - before
     labels, splits, slices = (
         np.array([getattr(scene, name) for scene in scenes]) for name in ("label", "split", "slice")
     )
-    return Published(np.stack([scene.rgb_u8 for scene in scenes]), labels == "exposed", splits, slices, seconds)
-
-
-@pytest.mark.slow
-def test_the_published_set_is_drawn_in_under_thirty_seconds_of_one_core(published: Published) -> None:
-    assert published.cpu_seconds < 30
+    return Published(np.stack([scene.rgb_u8 for scene in scenes]), labels == "exposed", splits, slices)
 
 
 @pytest.mark.slow
