@@ -17,11 +17,9 @@ from figleaf.evaluate.method import CLEAN, Method, predict_by
 from figleaf.evaluate.perturbations import PERTURBATIONS
 from figleaf.evaluate.robustness import perturbed, robustness_metrics
 from figleaf.evaluate.saved_scorer import scorer_of
-from figleaf.explain.faithfulness import require_map
 from figleaf.files import sha256_file
 from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.store import open_store
-from figleaf.train.explaining import with_map_measures
 from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs, decode_for, masks_for
 from figleaf.train.measure import cost_metrics, final_metrics
@@ -67,6 +65,8 @@ def require_method(method: MethodConfig, config: TrainConfig) -> None:
             )
         if not isinstance(config.model, ModelConfig):
             raise FigleafError(f"explain={method.explain}: class maps are of networks, and these runs are of none")
+        from figleaf.explain.faithfulness import require_map  # with SciPy and scikit-learn
+
         require_map(config.model.head, method.explain)
     method_of(method).sizes(config.model.input_size)
 
@@ -127,6 +127,8 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
     seconds = time.perf_counter() - start
     of_maps: dict[str, float] = {}
     if config.evaluation.explain is not None:
+        from figleaf.train.explaining import with_map_measures
+
         assert isinstance(scorer, TorchScorer), "what require_method has seen to"
         masks = masks_for(inputs.manifest, scorer.input_size, config.data, home())
         explain = config.evaluation.explain
