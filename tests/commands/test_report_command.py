@@ -72,6 +72,7 @@ def test_pictures_that_are_gone_have_a_word_and_nothing_is_lost(
     tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hidden = [(path, path.with_suffix(".away")) for path in home.rglob("*.png") if "scenes" in str(path)]
+    assert hidden
     for path, away in hidden:
         path.rename(away)
     try:
@@ -82,6 +83,7 @@ def test_pictures_that_are_gone_have_a_word_and_nothing_is_lost(
     assert code == 0
     page = (tmp_path / "r.html").read_text()
     assert "The surest errors" in page
+    assert "its picture cannot be" in page
 
 
 @pytest.mark.parametrize(

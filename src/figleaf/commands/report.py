@@ -38,9 +38,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     from figleaf.commands.run_facts import settings_of
     from figleaf.commands.run_names import named_run
+    from figleaf.evaluate.figures import CURVE_PANELS
     from figleaf.evaluate.predictions import Predictions
     from figleaf.explain.cam import require_method
-    from figleaf.explain.report import history_keys, report_page
+    from figleaf.explain.report import report_page
     from figleaf.export.card import metric_rows
     from figleaf.files import write_text
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         predictions=predictions,
         metrics=metric_rows(run.metrics),
         threshold=threshold,
-        history={key: run.history(key) for key in history_keys()},
+        history={key: run.history(key) for keys in CURVE_PANELS.values() for key in keys},
         errors=_errors(predictions, threshold, config, data, net, method),
         facts=_facts(run, every),
         split=split,
@@ -140,13 +141,21 @@ def _errors(
         why = f"its picture cannot be found: {error}"
         say(f"the report has no pictures: {error}")
     found = []
-    for title, rows in groups:
+    for (title, rows), classes in zip(groups, _given_classes(predictions), strict=True):
         pictures = [
-            _picture(row, root, why, config, net, method)
+            _picture(row, root, why, config, net, method, classes)
             for row in track(list(rows.to_dict("records")), title, total=len(rows))
         ]
         found.append(ErrorGroup(title, rows.attrs["total"], pictures))
     return found
+
+
+def _given_classes(predictions: "Predictions") -> list[list[int]]:
+    """For each group of `surest_errors` the classes of which one was given: the threshold decides which side, not 0.5."""
+    if not predictions.has_scores:
+        return [list(range(len(predictions.classes)))]
+    flagged = [index for index, name in enumerate(predictions.classes) if name in predictions.unsafe]
+    return [flagged, [index for index in range(len(predictions.classes)) if index not in flagged]]
 
 
 def _picture(
@@ -156,7 +165,9 @@ def _picture(
     config: ReportConfig,
     net: "VGG | None",
     method: str | None,
+    classes: Sequence[int],
 ) -> "ErrorPicture":
+    """One error; its map is of the likeliest of `classes`."""
     from hashlib import sha256
 
     import numpy as np
@@ -186,7 +197,8 @@ def _picture(
         return ErrorPicture(*who, drawn, None)
     seen = resize(whole, net.input_size)
     with evaluating(net):
-        given = int(net(as_images(net, seen[None])).argmax())
+        logits = net(as_images(net, seen[None]))[0]
+    given = max(classes, key=lambda index: float(logits[index]))
     shown = class_maps(net, seen[None], given, method).shown(_SIDE)[0]
     base = resize(seen, _SIDE)
     return ErrorPicture(*who, drawn, overlay(base if config.show else blurred(base), np.asarray(shown)))

@@ -145,10 +145,10 @@ def learning_curves(rows: Rows, title: str = "") -> Figure:
     best validation value is marked. Raises `FigleafError` when none of them is there.
     """
     curves = _curves(rows)
-    panels = [(name, keys) for name, keys in _PANELS.items() if any(key in curves for key in keys)]
+    panels = [(name, keys) for name, keys in CURVE_PANELS.items() if any(key in curves for key in keys)]
     if not panels:
         raise FigleafError(
-            "learning curves: none of the keys " + ", ".join(key for _, keys in _PANELS.items() for key in keys)
+            "learning curves: none of the keys " + ", ".join(key for _, keys in CURVE_PANELS.items() for key in keys)
         )
     with mpl.rc_context(dict(STYLE)):
         figure, all_axes = _panels((3.7 * len(panels) + 0.6, 3.5), len(panels), (title, ""))
@@ -175,7 +175,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-_PANELS: Mapping[str, tuple[str, ...]] = {
+CURVE_PANELS: Mapping[str, tuple[str, ...]] = {  # what `learning_curves` draws, by panel
     "loss": ("train/loss", "epoch/train_loss", "epoch/val_loss"),
     "validation": ("epoch/val_pixel_f1", "epoch/val_auroc", "epoch/val_accuracy"),
     "learning rate": ("train/lr",),

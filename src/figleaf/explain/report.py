@@ -19,8 +19,6 @@ from figleaf.evaluate.metrics import DEFAULT_THRESHOLD, slice_table
 from figleaf.evaluate.predictions import Predictions
 from figleaf.explain.html import as_data, render
 
-_HISTORY = ("train/loss", "train/lr", "epoch/train_loss", "epoch/val_loss", "epoch/val_auroc", "epoch/val_accuracy")
-
 
 @dataclass(frozen=True, eq=False)
 class ErrorPicture:
@@ -42,11 +40,6 @@ class ErrorGroup:
     title: str
     total: int
     pictures: Sequence[ErrorPicture]
-
-
-def history_keys() -> tuple[str, ...]:
-    """The keys of a run's history that its curves are drawn from."""
-    return _HISTORY
 
 
 def surest_errors(predictions: Predictions, threshold: float | None, count: int) -> list[tuple[str, pd.DataFrame]]:
