@@ -7,7 +7,7 @@ from made_up import STUDY, made_predictions, made_run, tracked, trials_of, write
 
 from figleaf.errors import FigleafError
 from figleaf.study.plan import Knowledge, Stale, Status, Trial, plan
-from figleaf.study.records import Record, load_records, prune, records_of_other_studies
+from figleaf.study.records import Record, _portable, load_records, prune, records_of_other_studies
 from figleaf.study.results import save_records, write_results
 from figleaf.study.spec import Study
 from figleaf.tracking.find import FoundRun
@@ -170,3 +170,17 @@ def test_the_logits_of_another_run_are_refused(study: Study, trials: list[Trial]
     (folder / f"{trials[0].name}.parquet").write_bytes((folder / f"{trials[1].name}.parquet").read_bytes())
     with pytest.raises(FigleafError, match="not the logits that were recorded"):
         _ = load_records(study.results)[trials[0].name].predictions
+
+
+def test_what_lies_in_the_shared_folder_is_named_as_from_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIGLEAF_SHARED", "/somewhere/shared/")
+    config = {
+        "data": {"manifest": "/somewhere/shared/data/m.csv", "root": None, "count": 2},
+        "model": {"weights": "features:/somewhere/shared/w.npz"},
+        "seed": 1,
+    }
+    assert _portable(config) == {
+        "data": {"manifest": "../shared/data/m.csv", "root": None, "count": 2},
+        "model": {"weights": "features:../shared/w.npz"},
+        "seed": 1,
+    }

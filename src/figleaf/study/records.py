@@ -9,6 +9,7 @@ the tracker and without training.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ _KEPT_TAGS = (
 )
 # Where this machine keeps things, and, in a tracker's address, perhaps a password.
 _LOCAL = ("tracking", "parent_run_id", "resume")
+_PATHS = ("manifest", "root", "weights")  # of `data` and `model`
 
 _SAMPLES = pa.schema([pa.field(name, pa.string(), nullable=False) for name in SAMPLE_COLUMNS])
 _LOGITS = pa.schema(
@@ -100,7 +102,7 @@ class Record:
         config = _json(run.artifact("config.json"))
         return cls(
             run_id=run.run_id,
-            config={key: value for key, value in config.items() if key not in _LOCAL},
+            config=_portable({key: value for key, value in config.items() if key not in _LOCAL}),
             tags={tag: run.tags[tag] for tag in _KEPT_TAGS if tag in run.tags},
             hardware=_json(run.artifact("hardware.json")),
             metrics={key: value for key, value in run.metrics.items() if not key.startswith(_HISTORY)},
@@ -294,6 +296,22 @@ def _json(path: Path) -> dict[str, Any]:
 def _plain(value: float) -> float | str:
     """JSON has no infinity and no NaN: those are written as words, which `float` reads."""
     return value if math.isfinite(value) else repr(value)
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with what lies in the shared folder named as from a checkout beside it: ../shared/FILE."""
+    shared = os.environ.get("FIGLEAF_SHARED")
+    if not shared:
+        return config
+    there = shared.rstrip("/") + "/"
+
+    def named(group: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: value.replace(there, "../shared/") if key in _PATHS and isinstance(value, str) else value
+            for key, value in group.items()
+        }
+
+    return {key: named(value) if isinstance(value, dict) else value for key, value in config.items()}
 
 
 def _digest(content: Mapping[str, Any]) -> str:
