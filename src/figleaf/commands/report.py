@@ -151,7 +151,7 @@ def _errors(
 
 
 def _given_classes(predictions: "Predictions") -> list[list[int]]:
-    """For each group of `surest_errors` the classes of which one was given: the threshold decides which side, not 0.5."""
+    """For each group of `surest_errors` the classes of which one was given: the threshold decides on which side."""
     if not predictions.has_scores:
         return [list(range(len(predictions.classes)))]
     flagged = [index for index, name in enumerate(predictions.classes) if name in predictions.unsafe]
