@@ -38,5 +38,5 @@ class Pruning(Callback):
         """Obey. Every rank is at the same step, so none is left waiting for another."""
         if self.hopeless and is_step_end(trainer, batch_idx):
             why = f"given up after {trainer.current_epoch} epochs"
-            print(f"rank {trainer.global_rank}: {why}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"rank {trainer.global_rank}: {why}\n")  # one write a line: the ranks share the log
             raise Pruned(why)

@@ -68,7 +68,8 @@ def train(
                 print(f"warning: {warning}", file=sys.stderr)
         print_ = fingerprint(config, inputs.data_hash)
         if world_size > 1:
-            print(f"rank {rank} of {world_size}: fingerprint {print_}", file=sys.stderr, flush=True)
+            # One write a line: `print` would send the end of line by itself, and the ranks share the log.
+            sys.stderr.write(f"rank {rank} of {world_size}: fingerprint {print_}\n")
         require_equal_fingerprints(print_, world_size)
         with take_folder(home() / "runs", print_, config.resume, rank) as (chosen, lock):
             folder = share(chosen, rank, world_size)
