@@ -237,6 +237,8 @@ class ExportConfig:
     tolerance: float = field(default=1e-3, metadata=_at_least(0))  # greatest logit difference allowed
     # of the kernels in tfjs: half the bytes by default; float16 and uint8 have tolerances of their own
     tfjs_dtype: str = field(default="float16", metadata=_one_of("float16", "float32", "uint8"))
+    max_drop: float = field(default=0.005, metadata=_at_least(0))  # of AUROC on val, that a lossy format may lose
+    calibration_images: int = field(default=256, metadata=_at_least(1))  # of the training split, for onnx_int8
     parity_images: int = field(default=64, metadata=_at_least(1))
     images: str | None = None  # compare on the pictures in this folder instead of the run's own
     licence: str = ""  # what the weights may be used under, for the model card

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
 from figleaf.config import DataConfig, ExportConfig, compose, from_dict, home, to_dict
 from figleaf.errors import FigleafError
 
 if TYPE_CHECKING:
+    from figleaf.data.manifest import Manifest
+    from figleaf.evaluate.scorer import Scorer
+    from figleaf.export.parity import Quality
     from figleaf.export.tfjs import Dtype
 
 EPILOG = """\
@@ -19,6 +23,13 @@ Writes model.safetensors, model.onnx (preprocessing inside, any batch size), mod
 SHA256SUMS. Every file must give the checkpoint's logits on real pictures of the run's test split, from the encoded
 file on, within `tolerance`. best:STUDY is the best run, by val, of the arm that the study's table marks with a dagger;
 best:STUDY:ARM that of another arm.
+
+Smaller files: onnx_float16 has half the bytes, onnx_int8 a quarter and is faster; it learns its scales from
+calibration_images pictures of the run's training split. What loses something is scored on the whole val split, and
+refused when its AUROC there falls by more than max_drop.
+
+format=[pt2] writes a program of torch.export, format=[openvino] a folder for Intel's runtime (pip install
+'figleaf[openvino]'). A .pt2 file is code: open only those that you trust.
 
 format=[tfjs] writes the folder tfjs/ for TensorFlow.js: model.json and shards, with layer names of keras.applications,
 batch norms folded, RGB 0-255 in and logits out. Its kernels are tfjs_dtype: float16 (half the bytes; probabilities
@@ -30,6 +41,7 @@ examples:
   figleaf export run=best:demo
   figleaf export run=demo/vgg19_bn-2     a trial: <study>/<arm>-<seed>
   figleaf export run=latest format=[onnx] out=my_model images=some/folder
+  figleaf export run=best:demo format=[onnx,onnx_int8,onnx_float16]
   figleaf export run=best:demo format=[onnx,tfjs] tfjs_dtype=float32
 """
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -61,7 +73,10 @@ def main(arguments: Sequence[str]) -> int:
     facts = facts_of(run, metadata, settings, config.licence)
     out = Path(config.out or Path("export") / re.sub(r"[^\w.-]+", "-", run.name)).expanduser().absolute()
     require_place(out, config.format)
-    pictures = _pictures(config, from_dict(settings["data"], DataConfig))
+    data = from_dict(settings["data"], DataConfig)
+    pictures = _pictures(config, data)
+    int8 = "onnx_int8" in config.format
+    lossy = int8 or "onnx_float16" in config.format or ("tfjs" in config.format and config.tfjs_dtype != "float32")
     report = export_bundle(
         net,
         out=out,
@@ -70,9 +85,18 @@ def main(arguments: Sequence[str]) -> int:
         pictures=pictures,
         tolerance=config.tolerance,
         tfjs_dtype=cast("Dtype", config.tfjs_dtype),
+        calibration=_calibration(config, data, net.input_size) if int8 else None,
+        quality=_quality(config, data, needed=int8) if lossy else None,
     )
+    quality = report.get("quality", {"formats": {}})
     for name, found in report["formats"].items():
-        say(f"{name}: largest logit difference {found['max_logit_diff']:.2g} on {found['images']} pictures")
+        kept = ""
+        if name in quality["formats"]:
+            kept = f"; {quality['measure']} {quality['formats'][name]:.4f} of {quality['checkpoint']:.4f}"
+        say(
+            f"{name}: {report['bytes'][name] / 1e6:.2f} MB; largest logit difference {found['max_logit_diff']:.2g} on "
+            f"{found['images']} pictures{kept}"
+        )
     say(f"exported {run.name} ({run.run_id}) to {out}")
     print_json(report)
     return 0
@@ -88,15 +112,61 @@ def _pictures(config: ExportConfig, data: DataConfig) -> list[Path]:
         if not found:
             raise FigleafError(f"images={folder}: no pictures there ({', '.join(sorted(SUFFIXES))})")
     else:
-        from figleaf.train.inputs import read_manifest
-
-        try:
-            manifest = read_manifest(data, home())
-        except FigleafError as error:
-            raise FigleafError(
-                f"the run's own pictures, to compare on, cannot be found: {error}; start from the folder that the run "
-                "started from, or pass images=FOLDER to compare on others"
-            ) from error
+        manifest = _manifest(data, "to compare on", "pass images=FOLDER to compare on others")
         found = manifest.select("test" if "test" in manifest.splits else "val").paths
     chosen = np.unique(np.linspace(0, len(found) - 1, min(config.parity_images, len(found))).astype(int))
     return [found[index] for index in chosen]
+
+
+def _calibration(config: ExportConfig, data: DataConfig, size: int) -> NDArray[np.uint8]:
+    """An even choice of the run's training pictures (N, `size`, `size`, 3), in the order of the manifest."""
+    from figleaf.train.inputs import decode_for
+
+    manifest = _manifest(data, "to calibrate on", "leave out onnx_int8").select("train")
+    decoded = decode_for(manifest, size, data, home())
+    usable = np.flatnonzero(decoded.usable)
+    chosen = np.unique(np.linspace(0, len(usable) - 1, min(config.calibration_images, len(usable))).astype(int))
+    pixels: NDArray[np.uint8] = decoded.pixels[usable[chosen]]
+    return pixels
+
+
+def _quality(config: ExportConfig, data: DataConfig, needed: bool) -> "Quality | None":
+    """What a scorer is worth on the run's val split.
+
+    None, unless it is `needed`, where the pictures are gone or show nothing, being all safe or all unsafe.
+    """
+    from figleaf.data.cache import data_hash
+    from figleaf.evaluate.metrics import metrics
+    from figleaf.evaluate.predictions import predict
+    from figleaf.export.parity import Quality
+    from figleaf.train.inputs import decode_for
+
+    try:
+        manifest = _manifest(data, "of val", "leave out onnx_int8").select("val")
+        if len(set(manifest.is_unsafe)) < (2 if manifest.unsafe else 1):
+            raise FigleafError(f"{manifest.name}: its val split does not hold pictures of both labels")
+    except FigleafError as error:
+        if needed:
+            raise
+        say(f"what the lossy formats lose on val is not measured: {error}")
+        return None
+    key = "auroc" if manifest.unsafe else "top1"
+
+    def of(scorer: "Scorer") -> float:
+        decoded = decode_for(manifest, scorer.input_size, data, home())
+        digest = data_hash(manifest, decoded.content_sha256)
+        return metrics(predict(scorer, manifest, decoded, data_hash=digest), None)[key]
+
+    return Quality(f"val/{key}", of, config.max_drop)
+
+
+def _manifest(data: DataConfig, purpose: str, way_out: str) -> "Manifest":
+    from figleaf.train.inputs import read_manifest
+
+    try:
+        return read_manifest(data, home())
+    except FigleafError as error:
+        raise FigleafError(
+            f"the run's own pictures, {purpose}, cannot be found: {error}; start from the folder that the run started "
+            f"from, or {way_out}"
+        ) from error

@@ -3,9 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,51 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figleaf.errors import FigleafError
-from figleaf.evaluate.scorer import Scorer
 from figleaf.export.card import model_card
 from figleaf.export.facts import ModelFacts
-from figleaf.export.keras_file import KerasScorer, require_keras, write_keras
-from figleaf.export.onnx_file import write_onnx
-from figleaf.export.onnx_scorer import OnnxScorer
-from figleaf.export.parity import Parity, compare, read_pictures
-from figleaf.export.tfjs import Dtype, require_tfjs, write_tfjs
-from figleaf.export.tfjs_scorer import TfjsScorer
+from figleaf.export.formats import FORMATS, TOLERANCE, Format, int8_format, tfjs_format
+from figleaf.export.parity import Parity, Quality, compare, read_pictures
+from figleaf.export.tfjs import Dtype
 from figleaf.files import explained, sha256_file, write_text
 from figleaf.vgg.network import VGG
 from figleaf.vgg.scorer import TorchScorer
 from figleaf.vgg.skin_map import UNDECIDED
-from figleaf.vgg.weights import save
 
-TOLERANCE = 1e-3  # in logits: far above float32 rounding, far below what changes a decision
-
-# In probabilities, for weights of fewer bits: their rounding moves logits in proportion to their size.
-LOSSY_TOLERANCE: Mapping[str, float] = {"float16": 5e-3, "uint8": 5e-2}
-
-
-@dataclass(frozen=True)
-class Format:
-    """How a format is written to `place`, a file or a folder of the bundle, and read back for the comparison.
-
-    With a `lossy_tolerance` its probabilities are compared, by its own measure, and not its logits by the caller's.
-    """
-
-    place: str
-    write: Callable[[VGG, Path, Mapping[str, Any]], Path]
-    read: Callable[[Path], Scorer]
-    lossy_tolerance: float | None = None
-
-
-def tfjs_format(dtype: Dtype = "float16") -> Format:
-    """TensorFlow.js, with its kernels in this precision."""
-    return Format("tfjs", partial(write_tfjs, dtype=dtype), TfjsScorer, LOSSY_TOLERANCE.get(dtype))
-
-
-FORMATS: Mapping[str, Format] = {
-    "safetensors": Format("model.safetensors", save, TorchScorer.load),
-    "onnx": Format("model.onnx", write_onnx, OnnxScorer),
-    "tfjs": tfjs_format(),
-    "keras": Format("model.keras", write_keras, KerasScorer),
-}
 RECORD, PARITY, CARD, SUMS = "model.json", "parity.json", "MODEL_CARD.md", "SHA256SUMS"
 EVERY_PLACE = (*(form.place for form in FORMATS.values()), RECORD, PARITY, CARD, SUMS)
 
@@ -71,29 +35,38 @@ def export_bundle(
     pictures: NDArray[np.uint8] | Sequence[Path],
     tolerance: float = TOLERANCE,
     tfjs_dtype: Dtype = "float16",
+    calibration: NDArray[np.uint8] | None = None,
+    quality: Quality | None = None,
 ) -> dict[str, Any]:
     """Write `net` to the folder `out` in each of `formats` and compare every file with it on `pictures`.
 
     `pictures` are files, or uint8 (N, S, S, 3) at the network's input size. `out` then holds the weights files,
     `model.json`, `parity.json`, `MODEL_CARD.md` and `SHA256SUMS`; such files of an earlier export are replaced or
     removed, others stay. Gives plain JSON values: `out`, `files` (name to SHA-256), `unreadable` (path to reason), and
-    what stands in `parity.json`: `tolerance`, and for each of `formats` its `Parity`.
+    what stands in `parity.json`: `tolerance`, and for each of `formats` its `Parity` and its `bytes`.
 
-    The format tfjs is a folder, `tfjs/`, with kernels in `tfjs_dtype`; float16 and uint8 are lossy, and held to
-    `LOSSY_TOLERANCE` in probabilities instead of `tolerance` in logits.
+    Formats that lose nothing are held to `tolerance` in logits. The lossy ones, onnx_float16, onnx_int8 and tfjs with
+    kernels in float16 or uint8, are held to `quality`, and those whose rounding is known to `LOSSY_TOLERANCE` in
+    probabilities. onnx_int8 is calibrated on `calibration` (N, S, S, 3) and needs both. With `quality` there is
+    `quality` in what is given: `measure`, `max_drop`, the `checkpoint`'s value and each lossy format's.
 
     Raises `FigleafError` for an unknown format, pictures none of which can be read, a network that a format cannot
-    hold, and a file whose answers differ from the network's by more than is allowed: then no file in `out` is touched.
+    hold, and a file whose answers differ from the network's, or whose quality falls, by more than is allowed: then no
+    file in `out` is touched.
     """
     require_place(out, formats)
-    known = {**FORMATS, "tfjs": tfjs_format(tfjs_dtype)}
-    for name, require in (("tfjs", require_tfjs), ("keras", require_keras)):
-        if name in formats:
+    known = {**FORMATS, "tfjs": tfjs_format(tfjs_dtype), "onnx_int8": int8_format(calibration)}
+    for name in formats:
+        if (require := known[name].require) is not None:
             require(net)
+    if "onnx_int8" in formats and (quality is None or calibration is None):
+        raise FigleafError("format=onnx_int8: needs pictures of train to calibrate on, and of val to see what it loses")
     share_threshold = UNDECIDED if facts.share_threshold is None else facts.share_threshold
     reference = TorchScorer(net, facts.classes, facts.unsafe, share_threshold=share_threshold)
     compared_on = read_pictures(pictures, net.input_size)
     record = facts.record(net)
+    worth: dict[str, float] = {}
+    at_best = quality.of(reference) if quality is not None and any(known[name].lossy for name in formats) else None
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
         # Inside `out`: on the same file system, so that moving a file into place is one step.
@@ -106,17 +79,25 @@ def export_bundle(
                 exported = form.read(form.write(net, staging / form.place, record))
                 parity[name] = compare(reference, exported, compared_on.rgb_u8, facts.threshold)
                 _require_parity(form, parity[name], tolerance)
+                if form.lossy and quality is not None and at_best is not None:
+                    worth[name] = quality.of(exported)
+                    _require_quality(form, quality, at_best, worth[name])
+                del exported  # it may hold the file open
                 files += _files_of(staging, form.place)
             report: dict[str, Any] = {"tolerance": tolerance}
-            if lossy := {name: known[name].lossy_tolerance for name in parity if known[name].lossy_tolerance}:
+            if lossy := {name: known[name].probability_tolerance for name in parity if known[name].lossy}:
                 report["probability_tolerance"] = lossy
             report["formats"] = {name: asdict(found) for name, found in parity.items()}
+            report["bytes"] = {name: _bytes_of(staging / known[name].place) for name in parity}
+            if quality is not None and at_best is not None:
+                judged = {"measure": quality.measure, "max_drop": quality.max_drop, "checkpoint": at_best}
+                report["quality"] = {**judged, "formats": worth}
             run = {"threshold_rule": facts.threshold_rule, "metrics": facts.metrics, "settings": facts.settings}
             write_text(staging / RECORD, _json(record | run))
             write_text(staging / PARITY, _json(report))
             files += [RECORD, PARITY]
             places = [known[name].place for name in parity]
-            write_text(staging / CARD, model_card(net, facts, parity, [*places, RECORD, PARITY]))
+            write_text(staging / CARD, model_card(net, facts, parity, [*places, RECORD, PARITY], report))
             hashes = {file: sha256_file(staging / file) for file in (*files, CARD)}
             write_text(staging / SUMS, "".join(f"{digest}  {file}\n" for file, digest in hashes.items()))
             _move(staging, out, (*hashes, SUMS))
@@ -135,16 +116,30 @@ def require_place(out: Path, formats: Sequence[str]) -> None:
 
 def _require_parity(form: Format, found: Parity, tolerance: float) -> None:
     what, difference, key = "logits", found.max_logit_diff, "tolerance"
-    way_out = "otherwise try a newer torch or onnxruntime, or leave this format out"
-    if form.lossy_tolerance is not None:
+    if form.lossy:
         what, difference, key = "probabilities", found.max_probability_diff, "the tolerance of lossy weights"
-        tolerance, way_out = form.lossy_tolerance, "otherwise pass tfjs_dtype=float32, which loses nothing"
+        # Of integers nobody can say how far they may be away, but what is not finite is no answer.
+        tolerance = 1.0 if form.probability_tolerance is None else form.probability_tolerance
     if not difference <= tolerance:
         raise FigleafError(
             f"{form.place}: its {what} differ from the checkpoint's by up to {difference:.3g} on {found.images} "
             f"pictures, more than {key}={tolerance:g}; nothing was exported. A checkpoint with logits that are not "
-            f"finite never passes; {way_out}"
+            f"finite never passes; otherwise {form.way_out}"
         )
+
+
+def _require_quality(form: Format, quality: Quality, at_best: float, found: float) -> None:
+    if not at_best - found <= quality.max_drop:
+        raise FigleafError(
+            f"{form.place}: its {quality.measure} is {found:.4f}, the checkpoint's {at_best:.4f}: a drop of "
+            f"{at_best - found:.4f}, more than max_drop={quality.max_drop:g}; nothing was exported. {form.way_out}, "
+            "or allow more"
+        )
+
+
+def _bytes_of(place: Path) -> int:
+    files = place.rglob("*") if place.is_dir() else [place]
+    return sum(file.stat().st_size for file in files)
 
 
 def _files_of(folder: Path, place: str) -> list[str]:

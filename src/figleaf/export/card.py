@@ -47,8 +47,16 @@ NOT_MEASURED = (
 )
 
 
-def model_card(net: VGG, facts: ModelFacts, parity: Mapping[str, Parity], files: Sequence[str]) -> str:
+def model_card(
+    net: VGG,
+    facts: ModelFacts,
+    parity: Mapping[str, Parity],
+    files: Sequence[str],
+    report: Mapping[str, Any] | None = None,
+) -> str:
     """The card as Markdown. `parity`: by format, how far each file is from the checkpoint; `files`: their names.
+
+    `report` may hold each format's `bytes`, and the `quality` of the lossy ones.
 
     Names that come from data are escaped. When the data are a proxy, every number says so.
     """
@@ -59,7 +67,7 @@ def model_card(net: VGG, facts: ModelFacts, parity: Mapping[str, Parity], files:
         _slices(facts),
         ["## What was not measured", "", *(f"- {item};" for item in NOT_MEASURED[:-1]), f"- {NOT_MEASURED[-1]}."],
         _input(net, facts, files),
-        _parity(parity),
+        _parity(parity, report or {}),
         _provenance(facts),
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
@@ -215,19 +223,26 @@ def _pixels(facts: ModelFacts) -> str:
     )
 
 
-def _parity(parity: Mapping[str, Parity]) -> list[str]:
+def _parity(parity: Mapping[str, Parity], report: Mapping[str, Any]) -> list[str]:
+    sizes, quality = report.get("bytes", {}), report.get("quality")
     rows = [
         [
             name,
+            f"{sizes[name] / 1e6:.2f}" if name in sizes else "",
             f"{found.images:,}",
             f"{found.max_logit_diff:.1e}",
             "" if found.max_score_diff is None else f"{found.max_score_diff:.1e}",
             str(found.decisions_changed),
+            *([f"{quality['formats'][name]:.4f}" if name in quality["formats"] else ""] if quality else []),
         ]
         for name, found in parity.items()
     ]
-    heads = ["file", "pictures", "greatest difference of a logit", "of a score", "decisions changed"]
-    return ["## The files against the checkpoint", "", *_table(heads, rows)]
+    heads = ["file", "MB", "pictures", "greatest difference of a logit", "of a score", "decisions changed"]
+    lines = ["## The files against the checkpoint", ""]
+    if quality is None:
+        return [*lines, *_table(heads, rows)]
+    said = f"The checkpoint's {quality['measure']} is {quality['checkpoint']:.4f}; a file may lose "
+    return [*lines, f"{said}{quality['max_drop']:g} of it.", "", *_table([*heads, quality["measure"]], rows)]
 
 
 def _provenance(facts: ModelFacts) -> list[str]:

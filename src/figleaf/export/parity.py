@@ -1,6 +1,6 @@
 """Whether an exported file answers as the checkpoint does, on given pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,18 @@ class Parity:
     max_probability_diff: float
     max_score_diff: float | None
     decisions_changed: int
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a scorer is worth on labelled pictures: `of` gives its `measure` there, which is better when it is larger.
+
+    `measure` has the tracker's key, such as val/auroc. A lossy file may lose `max_drop` of it and no more.
+    """
+
+    measure: str
+    of: Callable[[Scorer], float]
+    max_drop: float
 
 
 def read_pictures(source: NDArray[np.uint8] | Sequence[Path], size: int) -> Pictures:

@@ -15,8 +15,8 @@ from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import Predictions
 from figleaf.explain.filters import FilterPictures
 from figleaf.explain.layers import shown_layers
-from figleaf.export.bundle import LOSSY_TOLERANCE, TOLERANCE
 from figleaf.export.facts import ModelFacts
+from figleaf.export.formats import LOSSY_TOLERANCE, TOLERANCE
 from figleaf.export.parity import Parity, compare
 from figleaf.export.tfjs import MODEL, Dtype, require_tfjs, write_tfjs
 from figleaf.export.tfjs_scorer import TfjsScorer
