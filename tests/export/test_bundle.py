@@ -98,7 +98,8 @@ def test_every_file_answers_as_the_checkpoint(exported: tuple[Path, dict[str, An
 def test_the_report_says_what_was_compared(exported: tuple[Path, dict[str, Any]], files: list[Path]) -> None:
     out, report = exported
     written = json.loads((out / "parity.json").read_text())
-    assert written == {"tolerance": 1e-3, "formats": report["formats"]}
+    assert written == {"tolerance": 1e-3, "formats": report["formats"], "bytes": report["bytes"]}
+    assert report["bytes"]["onnx"] == (out / "model.onnx").stat().st_size
     assert report["formats"]["safetensors"] == {
         "images": 5,
         "max_logit_diff": 0.0,

@@ -52,11 +52,11 @@ def model_card(
     facts: ModelFacts,
     parity: Mapping[str, Parity],
     files: Sequence[str],
-    report: Mapping[str, Any] | None = None,
+    report: Mapping[str, Any],
 ) -> str:
     """The card as Markdown. `parity`: by format, how far each file is from the checkpoint; `files`: their names.
 
-    `report` may hold each format's `bytes`, and the `quality` of the lossy ones.
+    `report` holds each format's `bytes`, and may hold the `quality` of the lossy ones.
 
     Names that come from data are escaped. When the data are a proxy, every number says so.
     """
@@ -67,7 +67,7 @@ def model_card(
         _slices(facts),
         ["## What was not measured", "", *(f"- {item};" for item in NOT_MEASURED[:-1]), f"- {NOT_MEASURED[-1]}."],
         _input(net, facts, files),
-        _parity(parity, report or {}),
+        _parity(parity, report),
         _provenance(facts),
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
@@ -224,11 +224,11 @@ def _pixels(facts: ModelFacts) -> str:
 
 
 def _parity(parity: Mapping[str, Parity], report: Mapping[str, Any]) -> list[str]:
-    sizes, quality = report.get("bytes", {}), report.get("quality")
+    sizes, quality = report["bytes"], report.get("quality")
     rows = [
         [
             name,
-            f"{sizes[name] / 1e6:.2f}" if name in sizes else "",
+            f"{sizes[name] / 1e6:.2f}",
             f"{found.images:,}",
             f"{found.max_logit_diff:.1e}",
             "" if found.max_score_diff is None else f"{found.max_score_diff:.1e}",
