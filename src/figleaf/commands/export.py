@@ -28,6 +28,8 @@ Smaller files: onnx_float16 has half the bytes, onnx_int8 a quarter and is faste
 calibration_images pictures of the run's training split. What loses something is scored on the whole val split, and
 refused when its AUROC there falls by more than max_drop.
 
+`figleaf export verify FOLDER` looks at an exported folder again: its hashes, and the answers of its files.
+
 format=[pt2] writes a program of torch.export, format=[openvino] a folder for Intel's runtime (pip install
 'figleaf[openvino]'). A .pt2 file is code: open only those that you trust.
 
@@ -39,6 +41,7 @@ model.keras, for Keras 3 (pip install 'figleaf[keras]').
 
 examples:
   figleaf export run=best:demo
+  figleaf export verify export/demo
   figleaf export run=demo/vgg19_bn-2     a trial: <study>/<arm>-<seed>
   figleaf export run=latest format=[onnx] out=my_model images=some/folder
   figleaf export run=best:demo format=[onnx,onnx_int8,onnx_float16]
@@ -49,6 +52,10 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 def main(arguments: Sequence[str]) -> int:
     """Export."""
+    if arguments[:1] == ["verify"]:
+        from figleaf.commands.export_verify import main as verify
+
+        return verify(arguments[1:])
     parser = with_overrides("export", "The best checkpoint of a run, as files to use elsewhere.", EPILOG)
     options = parse_mixed(parser, arguments)
     config: ExportConfig = compose("export", options.overrides)

@@ -15,6 +15,7 @@ from figleaf.errors import FigleafError
 from figleaf.export.card import model_card
 from figleaf.export.facts import ModelFacts
 from figleaf.export.formats import FORMATS, TOLERANCE, Format, int8_format, tfjs_format
+from figleaf.export.hashes import SUMS, hash_list
 from figleaf.export.parity import Parity, Quality, compare, read_pictures
 from figleaf.export.tfjs import Dtype
 from figleaf.files import explained, sha256_file, write_text
@@ -22,7 +23,7 @@ from figleaf.vgg.network import VGG
 from figleaf.vgg.scorer import TorchScorer
 from figleaf.vgg.skin_map import UNDECIDED
 
-RECORD, PARITY, CARD, SUMS = "model.json", "parity.json", "MODEL_CARD.md", "SHA256SUMS"
+RECORD, PARITY, CARD = "model.json", "parity.json", "MODEL_CARD.md"
 EVERY_PLACE = (*(form.place for form in FORMATS.values()), RECORD, PARITY, CARD, SUMS)
 
 
@@ -99,7 +100,7 @@ def export_bundle(
             places = [known[name].place for name in parity]
             write_text(staging / CARD, model_card(net, facts, parity, [*places, RECORD, PARITY], report))
             hashes = {file: sha256_file(staging / file) for file in (*files, CARD)}
-            write_text(staging / SUMS, "".join(f"{digest}  {file}\n" for file, digest in hashes.items()))
+            write_text(staging / SUMS, hash_list(hashes))
             _move(staging, out, (*hashes, SUMS))
         finally:
             shutil.rmtree(staging)
