@@ -73,11 +73,11 @@ def main() -> int:
     scored = results["predict"]
     lines += [
         "",
-        f"`figleaf predict` of {scored['rows']:,} files, killed {scored['kills']} times: {scored['doubled']} rows doubled, "
-        f"{scored['lost']} lost, {scored['without_reason']} without the reason that it should have; peak memory over all "
-        f"files {scored['memory_growth']:.2f} times that over a tenth. With a network that scores faster than files are "
-        f"decoded it has {scored['ratio_small']:.2f} of the session's throughput, and {scored['of_parts_small']:.2f} of "
-        "what decoding and scoring in turn would have.",
+        f"`figleaf predict` of {scored['rows']:,} files, killed {scored['kills']} times: {scored['doubled']} rows "
+        f"doubled, {scored['lost']} lost, {scored['without_reason']} without the reason that it should have; peak "
+        f"memory over all files {scored['memory_growth']:.2f} times that over a tenth. With a network that scores "
+        f"faster than files are decoded it has {scored['ratio_small']:.2f} of the session's throughput, and "
+        f"{scored['of_parts_small']:.2f} of what decoding and scoring in turn would have.",
     ]
     limbs = results["limbs"]
     lines += [
