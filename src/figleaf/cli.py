@@ -56,6 +56,7 @@ COMMANDS = {
     "explain-run": Command("explain_run", "where a run came from; trains it again and compares"),
     "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
     "predict": Command("predict", "scores for files, folders and archives, an answer for every file"),
+    "calibrate": Command("calibrate", "probabilities that mean what they say, and thresholds that keep a promise"),
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),
     "visualize": Command(
         "visualize", "what a network's filters look for, find in a picture, and where it sees a class"

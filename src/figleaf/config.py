@@ -22,6 +22,7 @@ from figleaf.overrides import addressed, combinations
 from figleaf.settings import (
     ROOTS,
     AugmentConfig,
+    CalibrateConfig,
     CheckConfig,
     DataConfig,
     EvaluateConfig,
@@ -47,6 +48,7 @@ from figleaf.settings import (
 __all__ = [
     "ROOTS",
     "AugmentConfig",
+    "CalibrateConfig",
     "CheckConfig",
     "DataConfig",
     "EvaluateConfig",

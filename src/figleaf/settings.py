@@ -245,6 +245,24 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class CalibrateConfig:
+    """A run whose scores are to mean something, and what its policy is to promise."""
+
+    run: str
+    tracking: TrackingConfig
+    file: str | None = None  # an exported file of the run, whose scores are calibrated instead of the checkpoint's
+    target_fpr: float | None = field(
+        default=0.05, metadata=_fraction(zero=False)
+    )  # of safe pictures, at most, that are blocked
+    target_recall: float | None = field(
+        default=0.9, metadata=_fraction(zero=False)
+    )  # of unsafe pictures, at least, that do not pass
+    confidence: float = field(default=0.95, metadata=_fraction(zero=False))
+    seed: int = 0  # which picture of each group counts
+    out: str | None = None  # default: ./<run name>-policy.json
+
+
+@dataclass(frozen=True)
 class CheckConfig:
     """Samples to look at, and the augmentation that is to keep their labels."""
 
@@ -356,6 +374,7 @@ ROOTS: Mapping[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "calibrate": CalibrateConfig,
     "check": CheckConfig,
     "launch": LaunchConfig,
     "similar": SimilarConfig,

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,11 @@ def require_manifest(data: DataConfig) -> None:
         from figleaf.data.manifest_file import manifest_file
 
         manifest_file(data.manifest)
+
+
+def file_name(text: str) -> str:
+    """A run's or study's name as part of a file's: letters, digits, _, . and - stay, all else becomes -."""
+    return re.sub(r"[^\w.-]+", "-", text)
 
 
 def print_json(value: Any) -> None:

@@ -1,6 +1,5 @@
 """`figleaf export`: the best checkpoint of a run as files to use elsewhere, each compared with it."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
+from figleaf.commands.arguments import file_name, parse_mixed, print_json, say, with_overrides
 from figleaf.config import DataConfig, ExportConfig, compose, from_dict, home, to_dict
 from figleaf.errors import FigleafError
 
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     net, metadata = load(weights)
     settings = settings_of(run)
     facts = facts_of(run, metadata, settings, config.licence)
-    out = Path(config.out or Path("export") / re.sub(r"[^\w.-]+", "-", run.name)).expanduser().absolute()
+    out = Path(config.out or Path("export") / file_name(run.name)).expanduser().absolute()
     require_place(out, config.format)
     data = from_dict(settings["data"], DataConfig)
     pictures = _pictures(config, data)

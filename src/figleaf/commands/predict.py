@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from figleaf.errors import FigleafError
 
 if TYPE_CHECKING:
     from figleaf.commands.scorers import OpenedScorer
+    from figleaf.evaluate.policy import Policy
     from figleaf.serve.items import Item
 
 EPILOG = """\
@@ -21,12 +23,15 @@ are never fetched.
 
 MODEL is an exported file (.onnx needs neither torch nor MLflow), a .safetensors file, or a run by any of its names.
 
+With a policy each answer has an action: block, blur, review or pass. What cannot be read is to be reviewed.
+
 Without --out answers go to standard output as JSON lines, in order. With --out they go to a .jsonl, .csv or .parquet
 file; killed, the same command goes on where it was, and a file that has its row is not scored again.
 
 examples:
   figleaf predict photo.jpg --model export/demo/model.onnx
   figleaf predict photos/ archive.zip --model best:demo --out scores.parquet
+  figleaf predict photos/ --model model.onnx --policy demo-policy.json --out scores.csv
   find /photos -name '*.jpg' | figleaf predict - --model model.onnx --threshold 0.9 --out scores.csv
 """
 
@@ -38,6 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     known.add_argument("--model", metavar="MODEL", help="a file or a run")
     known.add_argument("--out", type=Path, metavar="FILE", help=".jsonl, .csv or .parquet; default: standard output")
     known.add_argument("--threshold", type=float, metavar="T", help="flag from this score on; default: the model's")
+    known.add_argument(
+        "--policy", type=Path, metavar="FILE", help="of `figleaf calibrate`: what is done with each picture"
+    )
     known.add_argument("--batch", type=int, default=32, metavar="N", help="pictures scored at once; default 32")
     known.add_argument("--workers", type=int, metavar="N", help="threads that decode; default: the cores")
     options = known.parse_args(arguments)
@@ -47,6 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise FigleafError(f"--{name} {value}: expected at least 1")
+    if options.threshold is not None and options.policy is not None:
+        raise FigleafError("--threshold and --policy: the policy holds its own thresholds; give one of the two")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise FigleafError(f"--threshold {options.threshold}: expected 0 to 1")
     for path in options.paths:
@@ -56,14 +66,20 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.serve.rows import RowFile
 
     opened = _opened(options.model)
+    policy = _policy(options.policy, opened)
     threshold = opened.threshold if options.threshold is None else options.threshold
-    if threshold is None and opened.scorer.unsafe:
+    if policy is None and threshold is None and opened.scorer.unsafe:
         say(f"{opened.name} holds no threshold: nothing is flagged; --threshold sets one")
     counts = {"scored": 0, "flagged": 0, "errors": 0}
 
     def counted(items: "Iterator[Item]") -> "Iterator[Any]":
         for answer in answers(
-            opened.scorer, items, threshold=threshold, batch_size=options.batch, workers=options.workers
+            opened.scorer,
+            items,
+            threshold=threshold,
+            policy=policy,
+            batch_size=options.batch,
+            workers=options.workers,
         ):
             counts["errors" if answer.error else "scored"] += 1
             counts["flagged"] += bool(answer.flagged)
@@ -74,12 +90,13 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(answer.row), flush=True)
     else:
         identity = {"model": opened.identity, "threshold": threshold, "classes": list(opened.scorer.classes)}
-        with RowFile(options.out.expanduser(), opened.scorer.classes, identity) as file:
+        if policy is not None:
+            identity = {**identity, "threshold": None, "policy": asdict(policy)}
+        identity = json.loads(json.dumps(identity))  # as it is read again: lists for tuples
+        with RowFile(options.out.expanduser(), opened.scorer.classes, identity, actions=policy is not None) as file:
             if already := len(file):
                 say(f"{already:,} rows are there already")
-            items = (item for item in _once(_items(options.paths)) if not file.is_own(item.name))
-            new = (item for item in items if not file.is_done(item.name))
-            for answer in _tracked(counted(new)):
+            for answer in _tracked(counted(file.missing(_items(options.paths)))):
                 file.write(answer)
             file.finish()
     say(
@@ -101,6 +118,16 @@ def _opened(model: str) -> "OpenedScorer":
     return open_scorer(model, config.tracking)
 
 
+def _policy(path: Path | None, opened: "OpenedScorer") -> "Policy | None":
+    if path is None:
+        return None
+    from figleaf.evaluate.policy import Policy
+
+    policy = Policy.load(path.expanduser())
+    policy.require_for(opened.scorer.classes, opened.scorer.unsafe, opened.run_id, path)
+    return policy
+
+
 def _items(paths: Sequence[str]) -> "Iterator[Item]":
     from figleaf.serve.items import items_of, paths_from, standard_input
 
@@ -110,16 +137,6 @@ def _items(paths: Sequence[str]) -> "Iterator[Item]":
                 yield from items_of(paths_from(lines))
         else:
             yield from items_of([path])
-
-
-def _once(items: "Iterator[Item]") -> "Iterator[Item]":
-    """Each name once, however often it was given."""
-    seen: set[int] = set()
-    for item in items:
-        key = hash(item.name)
-        if key not in seen:
-            seen.add(key)
-            yield item
 
 
 def _tracked(found: "Iterator[Any]") -> "Iterator[Any]":

@@ -1,11 +1,10 @@
 """`figleaf report`: a run on one page."""
 
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
+from figleaf.commands.arguments import file_name, parse_mixed, print_json, say, with_overrides
 from figleaf.config import DataConfig, ReportConfig, compose, from_dict, home, to_dict
 from figleaf.errors import FigleafError
 
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         require_method(net, method)
     elif config.map is not None:
         raise FigleafError(f"map={config.map}: a skin system has no class maps; leave it out")
-    default = Path("report") / (re.sub(r"[^\w.-]+", "-", run.name) + ".html")
+    default = Path("report") / (file_name(run.name) + ".html")
     out = Path(config.out or default).expanduser().absolute()
     if out.is_dir():
         raise FigleafError(f"out={out}: a folder; name a file, such as {out / 'report.html'}")

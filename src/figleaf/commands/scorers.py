@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenedScorer:
-    """A scorer, what it is called and identified by, and the threshold that was chosen for it (None: none was)."""
+    """A scorer, what it is called and identified by, and the threshold that was chosen for it (None: none was).
+
+    `run_id` is that of the run which it is of, None for a file that does not say.
+    """
 
     scorer: Scorer
     name: str
     identity: str  # run id, or the file's SHA-256: names may be shared
     threshold: float | None
+    run_id: str | None = None
 
 
 def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
@@ -38,12 +42,12 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
         from figleaf.export.onnx_scorer import OnnxScorer
 
         onnx = OnnxScorer(path)
-        return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold)
+        return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold, onnx.metadata.get("run_id"))
     from figleaf.evaluate.saved_scorer import scorer_of
 
     if path.suffix == ".safetensors":
         scorer = scorer_of(path)
-        return OpenedScorer(scorer, path.stem, sha256_file(path), _threshold_in(path, scorer))
+        return OpenedScorer(scorer, path.stem, sha256_file(path), *_threshold_and_run(path, scorer))
     if path.exists():
         raise FigleafError(
             f"run={reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
@@ -51,15 +55,18 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
     from figleaf.commands.run_names import named_run, weights_of
 
     run = named_run(reference, tracking)
-    return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"))
+    return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"), run.run_id)
 
 
-def _threshold_in(path: Path, scorer: Scorer) -> float | None:
-    """The threshold that a file of an exported network or of a skin system holds; a run's own stands in the tracker."""
+def _threshold_and_run(path: Path, scorer: Scorer) -> tuple[float | None, str | None]:
+    """What a file of an exported network or of a skin system holds of them; a run's own stand in the tracker."""
     from figleaf.vgg.scorer import TorchScorer
     from figleaf.vgg.weights import load
 
-    return load(path)[1].get("threshold") if isinstance(scorer, TorchScorer) else getattr(scorer, "threshold", None)
+    if not isinstance(scorer, TorchScorer):
+        return getattr(scorer, "threshold", None), None
+    metadata = load(path)[1]
+    return metadata.get("threshold"), metadata.get("run_id")
 
 
 @dataclass(frozen=True)

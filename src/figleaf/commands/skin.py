@@ -1,12 +1,11 @@
 """`figleaf skin`: what the skin lab sees in a picture, drawn."""
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from figleaf.commands.arguments import parser, say
+from figleaf.commands.arguments import file_name, parser, say
 from figleaf.errors import FigleafError
 
 DRAWINGS = ("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines", "limbs", "verified", "crops")
@@ -97,7 +96,7 @@ def _drawings(names: Sequence[str]) -> list[str]:
 
 def _free_name(path: Path, taken: set[str]) -> str:
     """The picture's name as part of a file name, another one for each."""
-    stem = re.sub(r"[^\w.-]+", "-", path.stem)[:80] or "picture"
+    stem = file_name(path.stem)[:80] or "picture"
     name, number = stem, 2
     while name in taken:
         name, number = f"{stem}-{number}", number + 1

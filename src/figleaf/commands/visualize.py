@@ -1,12 +1,11 @@
 """`figleaf visualize`: what a network's filters look for, what they find in a picture, where it sees a class."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
+from figleaf.commands.arguments import file_name, parse_mixed, print_json, say, with_overrides
 from figleaf.config import DataConfig, VisualizeConfig, compose, from_dict, home, to_dict
 from figleaf.errors import FigleafError
 
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         require_method(net, method)
     if config.class_name is not None and config.class_name not in opened.scorer.classes:
         raise FigleafError(f"class_name={config.class_name}: expected one of {', '.join(opened.scorer.classes)}")
-    out = Path(config.out or Path("visualize") / re.sub(r"[^\w.-]+", "-", opened.name)).expanduser().absolute()
+    out = Path(config.out or Path("visualize") / file_name(opened.name)).expanduser().absolute()
     if out.is_file():
         raise FigleafError(f"out={out}: a file, not a folder; name another one")
     picture = None if config.image is None else _picture(config.image, net.input_size)

@@ -1,12 +1,11 @@
 """`figleaf web`: a page that runs a network in the browser, so that pictures stay where they are."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from figleaf.commands.arguments import parse_mixed, print_json, say, with_overrides
+from figleaf.commands.arguments import file_name, parse_mixed, print_json, say, with_overrides
 from figleaf.config import WebConfig, compose, home, to_dict, web_dir
 from figleaf.errors import FigleafError
 
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     require_tfjs(net)
     layers = shown_layers(net) if config.layers is None else list(dict.fromkeys(config.layers))
     require_layers(net, layers)
-    out = Path(config.out or Path("page") / re.sub(r"[^\w.-]+", "-", opened.name)).expanduser().absolute()
+    out = Path(config.out or Path("page") / file_name(opened.name)).expanduser().absolute()
     require_place(out)
     engine = engine_files(web_dir(), home() / "web")
     gallery = _gallery(config, net, layers)

@@ -112,19 +112,12 @@ def reliability(predictions: Predictions) -> Figure:
     scored = predictions.scored
     if not scored.has_scores or len(scored) == 0:
         raise FigleafError("a reliability diagram needs scored samples and at least one unsafe class")
-    bins = score_bins(scored.scores)
-    filled = np.unique(bins)
-    count = np.bincount(bins)[filled].astype(np.float64)
-    unsafe = np.bincount(bins, scored.is_unsafe)[filled].astype(np.float64)
-    mean_score = np.bincount(bins, scored.scores)[filled] / count
-    fraction = unsafe / count
-    low, high = _wilson(unsafe, count)
+    mean_score, fraction, bars = _reliability_bins(scored)
     values = metrics(predictions)
     with mpl.rc_context(dict(STYLE)):
         figure = _blank((4.6, 5.4), _caption(predictions))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-        bars = (fraction - low, high - fraction)
         upper.errorbar(mean_score, fraction, bars, fmt="o", color=BLUE, elinewidth=1.2, clip_on=False, zorder=5)
         upper.set(ylabel="unsafe fraction", title=f"ECE {values['ece']:.3f}, Brier {values['brier']:.3f}; bars 95 %")
         _unit_square(upper)
@@ -135,6 +128,49 @@ def reliability(predictions: Predictions) -> Figure:
         lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         lower.legend(loc="best")
     return figure
+
+
+def calibration(before: Predictions, after: Predictions) -> Figure:
+    """The same pictures before and after calibration: how often a score is right, and errors against coverage.
+
+    Coverage is the share that is decided, the surest first: those farthest from a probability of one half. Bars are
+    95 % Wilson intervals. Raises `FigleafError` when nothing was scored.
+    """
+    sides = {"before": (before.scored, GREY), "after": (after.scored, BLUE)}
+    if not after.has_scores or any(len(scored) == 0 for scored, _ in sides.values()):
+        raise FigleafError("a calibration figure needs scored samples and at least one unsafe class")
+    with mpl.rc_context(dict(STYLE)):
+        figure, (left, right) = _panels((8.6, 4.4), 2, _caption(after))
+        left.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        for name, (scored, color) in sides.items():
+            mean_score, fraction, bars = _reliability_bins(scored)
+            label = f"{name}: ECE {metrics(scored)['ece']:.3f}"
+            left.errorbar(mean_score, fraction, bars, fmt="o", color=color, elinewidth=1.2, clip_on=False, label=label)
+        left.set(xlabel="score, P(unsafe)", ylabel="unsafe fraction", title="are scores probabilities?")
+        _unit_square(left)
+        left.legend(loc="lower right")
+        scored = after.scored
+        sure = np.argsort(-np.abs(scored.scores - 0.5), kind="stable")
+        wrong = ((scored.scores >= 0.5) != scored.is_unsafe)[sure].cumsum()
+        decided = np.arange(1, len(wrong) + 1)
+        low, high = _wilson(wrong.astype(np.float64), decided.astype(np.float64))
+        right.fill_between(decided / len(wrong), low, high, color=BLUE, alpha=0.15, linewidth=0)
+        right.plot(decided / len(wrong), wrong / decided, color=BLUE)
+        top = max(0.02, 2 * wrong[-1] / len(wrong))
+        right.set(xlabel="coverage: share decided, the surest first", ylabel="errors among them", ylim=(0, top))
+        right.set(xlim=(0, 1), title="what deciding less would bring")
+    return figure
+
+
+def _reliability_bins(scored: Predictions) -> tuple[Floats, Floats, tuple[Floats, Floats]]:
+    """Of the filled bins of scores: their mean score, the unsafe fraction, and how far its interval reaches."""
+    bins = score_bins(scored.scores)
+    filled = np.unique(bins)
+    count = np.bincount(bins)[filled].astype(np.float64)
+    unsafe = np.bincount(bins, scored.is_unsafe)[filled].astype(np.float64)
+    fraction = unsafe / count
+    low, high = _wilson(unsafe, count)
+    return np.bincount(bins, scored.scores)[filled] / count, fraction, (fraction - low, high - fraction)
 
 
 def learning_curves(rows: Rows, title: str = "") -> Figure:

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figleaf.data.decode import MAX_PIXELS, DecodeError, decode, quiet_pillow, resize
+from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.scorer import Scorer
 from figleaf.serve.items import Item
 
@@ -27,6 +28,7 @@ class Answer:
 
     `label` is the class with the highest probability, `score` the probability of the unsafe ones together (None where
     none is), `flagged` whether the score reaches the threshold (None where there is no score or no threshold).
+    `action` is what a policy does with it (None without one); what has no score is to be reviewed.
     """
 
     path: str
@@ -35,14 +37,16 @@ class Answer:
     score: float | None = None
     flagged: bool | None = None
     probabilities: dict[str, float] | None = None
+    action: str | None = None
 
     @property
     def row(self) -> dict[str, Any]:
-        """Plain JSON values: `path`, `score`, `flagged`, `label`, `probabilities`, `error`."""
+        """Plain JSON values: `path`, `score`, `flagged`, with a policy `action`, `label`, `probabilities`, `error`."""
         return {
             "path": self.path,
             "score": self.score,
             "flagged": self.flagged,
+            **({} if self.action is None else {"action": self.action}),
             "label": self.label,
             "probabilities": self.probabilities,
             "error": self.error,
@@ -54,13 +58,16 @@ def answers(
     items: Iterable[Item],
     *,
     threshold: float | None = None,
+    policy: Policy | None = None,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Answer]:
     """An answer for each item, in order. `workers` threads decode (default: the cores that this process may use).
 
-    The next batch is decoded while one is scored; no more than that is held.
+    With a `policy`, made for this scorer, logits are divided by its temperature, each answer has an action, and a
+    picture is flagged unless it passes; `threshold` is not asked. The next batch is decoded while one is scored; no
+    more than that is held.
     """
     workers = workers or len(os.sched_getaffinity(0))
     size = scorer.input_size
@@ -88,11 +95,20 @@ def answers(
                 for name, future in (pending.popleft() for _ in range(min(batch_size, len(pending))))
             ]
             take(batch_size)
-            yield from _scored(scorer, batch, threshold)
+            for answer in _scored(scorer, batch, threshold, 1.0 if policy is None else policy.temperature):
+                yield answer if policy is None else _judged(answer, policy)
+
+
+def _judged(answer: Answer, policy: Policy) -> Answer:
+    """With its action. What could not be scored may be anything, so people look at it."""
+    if answer.score is None:
+        return replace(answer, action="review")
+    action = policy.action(answer.score)
+    return replace(answer, action=action, flagged=action != "pass")
 
 
 def _scored(
-    scorer: Scorer, batch: list[tuple[str, NDArray[np.uint8] | str]], threshold: float | None
+    scorer: Scorer, batch: list[tuple[str, NDArray[np.uint8] | str]], threshold: float | None, temperature: float
 ) -> Iterator[Answer]:
     pictures = [found for _, found in batch if not isinstance(found, str)]
     rows: Iterator[NDArray[np.float64]] = iter(())
@@ -103,7 +119,7 @@ def _scored(
         if isinstance(found, str):
             yield Answer(name, found)
             continue
-        logits = next(rows)
+        logits = next(rows) / temperature
         if not np.isfinite(logits).all():
             yield Answer(name, "the logits are not finite")
             continue

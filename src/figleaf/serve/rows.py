@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import Any, Self, TextIO
 
 from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, explained, write_text
+from figleaf.serve.items import Item
 from figleaf.serve.predict import Answer
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -23,14 +24,14 @@ _CHUNK = 10_000  # rows of Parquet at once
 
 
 class RowFile:
-    """Answers written to `out`; `identity` says what model and threshold they are of.
+    """Answers written to `out`; `identity` says what model and threshold they are of, `actions` whether they have one.
 
     As a context it takes rows by `write`; `finish` makes the file. Rows of an interrupted run stand already:
-    `is_done(path)` says whether one has its row. Raises `FigleafError` for a suffix that is none of `SUFFIXES`, for a
+    `missing` leaves out what has one. Raises `FigleafError` for a suffix that is none of `SUFFIXES`, for a
     file that somebody else wrote, and for rows of another model.
     """
 
-    def __init__(self, out: Path, classes: Sequence[str], identity: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, classes: Sequence[str], identity: Mapping[str, Any], actions: bool = False) -> None:
         if out.suffix not in SUFFIXES:
             raise FigleafError(f"--out {out}: expected a name that ends in {', '.join(SUFFIXES)}")
         if out.suffix == ".parquet" and find_spec("pyarrow") is None:
@@ -39,7 +40,7 @@ class RowFile:
             )
         if out.is_dir():
             raise FigleafError(f"--out {out}: a folder; name a file")
-        self.out, self.classes = out, tuple(classes)
+        self.out, self.classes, self._actions = out, tuple(classes), actions
         self.lines = out if out.suffix == ".jsonl" else out.with_name(out.name + ".part")
         self._state = out.with_name(out.name + ".state")
         self._done: set[bytes] = set()
@@ -65,13 +66,18 @@ class RowFile:
     def __len__(self) -> int:
         return len(self._done)
 
-    def is_done(self, path: str) -> bool:
-        """Whether this path has its row."""
-        return _key(path) in self._done
+    def missing(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Those that have no row yet, each name once, and none of the files that are being written here.
 
-    def is_own(self, path: str) -> bool:
-        """Whether this is one of the files that are being written: a folder may hold what it is scored into."""
-        return Path(path).absolute() in {file.absolute() for file in (self.out, self.lines, self._state)}
+        A folder may hold what it is scored into.
+        """
+        own = {file.absolute() for file in (self.out, self.lines, self._state)}
+        met: set[bytes] = set()
+        for item in items:
+            key = _key(item.name)
+            if key not in met and key not in self._done and Path(item.name).absolute() not in own:
+                met.add(key)
+                yield item
 
     def write(self, answer: Answer) -> None:
         """Add a row; it is out of this process's hands when this returns."""
@@ -144,15 +150,17 @@ class RowFile:
     def _make_csv(self) -> None:
         with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["path", "score", "flagged", "label", *(f"p({name})" for name in self.classes), "error"])
+            judged = ["action"] * self._actions
+            chances = [f"p({name})" for name in self.classes]
+            writer.writerow(["path", "score", "flagged", *judged, "label", *chances, "error"])
             for row in self.rows():
                 found = row["probabilities"] or {}
                 chances = ["" if name not in found else repr(found[name]) for name in self.classes]
                 flagged = "" if row["flagged"] is None else str(row["flagged"]).lower()
                 score = "" if row["score"] is None else repr(row["score"])
-                writer.writerow(
-                    [_text(row["path"]), score, flagged, row["label"] or "", *chances, _text(row["error"] or "")]
-                )
+                judged = [row["action"]] if self._actions else []
+                label, error = row["label"] or "", _text(row["error"] or "")
+                writer.writerow([_text(row["path"]), score, flagged, *judged, label, *chances, error])
 
     def _make_parquet(self) -> None:
         import pyarrow as pa
@@ -163,6 +171,7 @@ class RowFile:
                 ("path", pa.string()),
                 ("score", pa.float64()),
                 ("flagged", pa.bool_()),
+                *([("action", pa.string())] if self._actions else []),
                 ("label", pa.string()),
                 ("probabilities", pa.list_(pa.float64())),
                 ("error", pa.string()),
@@ -190,6 +199,7 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
                 "path": row["path"],
                 "score": float(row["score"]) if row["score"] else None,
                 "flagged": {"true": True, "false": False}.get(row["flagged"]),
+                **({"action": row["action"]} if "action" in row else {}),
                 "label": row["label"] or None,
                 "probabilities": chances or None,
                 "error": row["error"] or None,
