@@ -44,8 +44,8 @@ class OperatingPoint:
 def fit_temperature(predictions: Predictions) -> float:
     """The temperature T for which softmax(logits / T) has the smallest negative log-likelihood (Guo et al., 2017).
 
-    Above 1 for a network that is too sure of itself. Raises `FigleafError` where there is none: of pictures of one label,
-    of answers that are all right, and of answers no better than chance.
+    Above 1 for a network that is too sure of itself. Raises `FigleafError` where there is none: of pictures of one
+    label, of answers that are all right, and of answers no better than chance.
     """
     scored = predictions.scored
     logits, labels = scored.logits.astype(np.float64), _labels(scored)
