@@ -169,6 +169,8 @@ def _policy(config: CalibrateConfig, run: "FoundRun", calib: "Predictions", temp
         point = safe_threshold(
             independent.scores, independent.is_unsafe, risk=risk, target=target, confidence=config.confidence
         )
+        if risk == "fpr" and point.threshold >= 1.0:
+            say(f"target_fpr={target:g}: no score below 1 keeps it, so next to nothing is blocked")
         if rules and point.threshold >= rules[-1].at_least:  # blocking alone finds enough
             rules[-1] = replace(rules[-1], why=f"{rules[-1].why}; {point.promise}")
         else:
