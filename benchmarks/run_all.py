@@ -29,6 +29,8 @@ CLAIMS = {
     "page": ("ms_per_image", "below 50", "milliseconds a picture in the browser page, wasm, the small network"),
     "predict": ("ratio", "at least 0.9", "`figleaf predict` from files, against the bare ONNX session, decoded before"),
     "scenes": ("cpu_seconds", "below 30", "seconds of one core for drawing the 2,000 embedded scenes"),
+    "look_alike": ("seconds", "below 10", "seconds of comparing 10,000 pictures for look-alikes"),
+    "intervals": ("seconds", "below 1", "seconds of 1,000 resamples over groups, 5,000 predictions, every metric"),
     "startup": ("help_s", "at most 0.5", "seconds of `figleaf --help`"),
 }
 

@@ -33,3 +33,9 @@ def test_pca_color_compares_with_albumentations_and_numpy() -> None:
     assert float(str(result["ratio"])) > 0
     assert float(str(result["vs_numpy"])) > 0
     assert {"us_per_image", "commit", "machine", "versions"} <= set(result)
+
+
+def test_look_alikes_are_compared_with_a_loop_over_pairs() -> None:
+    result = last_line("look_alike.py", "--count", "200", "--pairs-of", "100")
+    assert (result["groups"], result["close"]) == (200, 0)
+    assert float(str(result["vs_pairs"])) > 0
