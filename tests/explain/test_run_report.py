@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from figleaf.evaluate.predictions import Predictions
-from figleaf.explain.report import ErrorGroup, ErrorPicture, confusion, report_page, surest_errors
+from figleaf.explain.report import ErrorGroup, ErrorPicture, confusion, given_classes, report_page, surest_errors
 
 SCORES = [0.1, 0.9, 0.6, 0.2, 0.95, 0.4, 0.55, 0.05]
 LABELS = ["safe", "safe", "safe", "safe", "unsafe", "unsafe", "unsafe", "unsafe"]
@@ -66,6 +66,14 @@ def test_the_threshold_decides_what_is_an_error() -> None:
     (_, flagged), (_, missed) = surest_errors(predictions(), 0.97, 10)
     assert flagged.empty
     assert missed["sample_id"].tolist() == ["7.png", "5.png", "6.png", "4.png"]
+
+
+def test_the_class_that_an_error_was_given_is_of_the_side_that_the_threshold_decided_for() -> None:
+    found = predictions()
+    (_, (_, missed)), (flagged_as, missed_as) = surest_errors(found, 0.97, 10), given_classes(found)
+    assert missed["score"].max() == pytest.approx(0.95), "unsafe is the likeliest class, and safe what it was given"
+    assert [[found.classes[index] for index in group] for group in (flagged_as, missed_as)] == [["unsafe"], ["safe"]]
+    assert given_classes(predictions(unsafe=())) == [[0, 1]], "of a single group"
 
 
 def test_without_unsafe_classes_errors_are_other_classes() -> None:

@@ -128,7 +128,7 @@ def _errors(
     method: str | None,
 ) -> list["ErrorGroup"]:
     """The surest errors with their pictures, where the data are still to be found."""
-    from figleaf.explain.report import ErrorGroup, surest_errors
+    from figleaf.explain.report import ErrorGroup, given_classes, surest_errors
     from figleaf.progress import track
     from figleaf.train.inputs import read_manifest
 
@@ -140,21 +140,13 @@ def _errors(
         why = f"its picture cannot be found: {error}"
         say(f"the report has no pictures: {error}")
     found = []
-    for (title, rows), classes in zip(groups, _given_classes(predictions), strict=True):
+    for (title, rows), classes in zip(groups, given_classes(predictions), strict=True):
         pictures = [
             _picture(row, root, why, config, net, method, classes)
             for row in track(list(rows.to_dict("records")), title, total=len(rows))
         ]
         found.append(ErrorGroup(title, rows.attrs["total"], pictures))
     return found
-
-
-def _given_classes(predictions: "Predictions") -> list[list[int]]:
-    """For each group of `surest_errors` the classes of which one was given: the threshold decides on which side."""
-    if not predictions.has_scores:
-        return [list(range(len(predictions.classes)))]
-    flagged = [index for index, name in enumerate(predictions.classes) if name in predictions.unsafe]
-    return [flagged, [index for index in range(len(predictions.classes)) if index not in flagged]]
 
 
 def _picture(

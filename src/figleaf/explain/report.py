@@ -70,6 +70,17 @@ def surest_errors(predictions: Predictions, threshold: float | None, count: int)
     return found
 
 
+def given_classes(predictions: Predictions) -> list[list[int]]:
+    """For each group of `surest_errors` the classes of which one was given.
+
+    The threshold decides on which side that is, which may be another one than the likeliest class's.
+    """
+    if not predictions.has_scores:
+        return [list(range(len(predictions.classes)))]
+    flagged = [index for index, name in enumerate(predictions.classes) if name in predictions.unsafe]
+    return [flagged, [index for index in range(len(predictions.classes)) if index not in flagged]]
+
+
 def confusion(predictions: Predictions, threshold: float | None) -> dict[str, Any]:
     """Counts of scored samples by label and answer: `columns`, and `rows` of a label, its counts and which are right.
 
