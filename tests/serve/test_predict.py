@@ -307,3 +307,10 @@ def test_logits_that_are_not_finite_are_errors() -> None:
     (answer,) = answers(Broken(), [Item("a", buffer.getvalue)])
     assert answer.error == "the logits are not finite"
     assert json.loads(json.dumps(answer.row))["score"] is None
+
+
+def test_a_folder_in_the_models_place_is_told_by_the_options_name(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", ".", "--model", str(model.parent)]) == 2
+    assert f"--model {model.parent}: a folder; did you mean --model {model}?" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def _predictions(config: CalibrateConfig, run: "FoundRun") -> "Predictions":
     if config.file is None:
         scorer = scorer_of(weights_of(run))
     else:
-        opened = open_scorer(config.file, config.tracking)
+        opened = open_scorer(config.file, config.tracking, "file=")
         scorer = opened.scorer
         if opened.run_id != run.run_id:
             raise FigleafError(

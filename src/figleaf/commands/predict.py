@@ -111,11 +111,11 @@ def _opened(model: str) -> "OpenedScorer":
     from figleaf.config import TrackingConfig
 
     if model.endswith((".onnx", ".safetensors")):
-        return open_scorer(model, TrackingConfig())
+        return open_scorer(model, TrackingConfig(), "--model ")
     from figleaf.config import SimilarConfig, compose
 
     config: SimilarConfig = compose("similar", [])
-    return open_scorer(model, config.tracking)
+    return open_scorer(model, config.tracking, "--model ")
 
 
 def _policy(path: Path | None, opened: "OpenedScorer") -> "Policy | None":

@@ -29,15 +29,18 @@ class OpenedScorer:
     run_id: str | None = None
 
 
-def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
-    """The scorer of a .onnx or .safetensors file, or of the run that `reference` names in the tracker."""
+def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> OpenedScorer:
+    """The scorer of a .onnx or .safetensors file, or of the run that `reference` names in the tracker.
+
+    `key` is what a user writes before it, for what is said of it.
+    """
     path = Path(reference).expanduser()
     if not reference:
-        raise FigleafError("run=: expected a run or a file; `figleaf --help` says how runs are named")
+        raise FigleafError(f"{key.strip()}: expected a run or a file; `figleaf --help` says how runs are named")
     if path.is_dir():
         inside = path / "model.onnx"
-        hint = f"did you mean run={inside}?" if inside.is_file() else "expected a run, or a .onnx or .safetensors file"
-        raise FigleafError(f"run={reference}: a folder; {hint}")
+        hint = f"did you mean {key}{inside}?" if inside.is_file() else "expected a run, or a .onnx or .safetensors file"
+        raise FigleafError(f"{key}{reference}: a folder; {hint}")
     if path.suffix == ".onnx":
         from figleaf.export.onnx_scorer import OnnxScorer
 
@@ -50,7 +53,7 @@ def open_scorer(reference: str, tracking: TrackingConfig) -> OpenedScorer:
         return OpenedScorer(scorer, path.stem, sha256_file(path), *_threshold_and_run(path, scorer))
     if path.exists():
         raise FigleafError(
-            f"run={reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
+            f"{key}{reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
         )
     from figleaf.commands.run_names import named_run, weights_of
 
