@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from figleaf.cli import main
+from figleaf.data.decode import RESIZE_RULE
 from figleaf.errors import printable
 from figleaf.evaluate.predictions import SAMPLE_COLUMNS, Predictions
 from figleaf.vgg.network import VGG
-from figleaf.vgg.weights import save
+from figleaf.vgg.weights import load, save
 
 
 @pytest.mark.parametrize(
@@ -136,3 +137,52 @@ def test_a_method_that_cannot_be_is_refused_before_anything_is_scored(
     assert main(["evaluate", "data=digits", f"run={weights}", *overrides]) == 2
     assert told in capsys.readouterr().err
     assert not list((home / "cache").glob("*.npy"))
+
+
+SCENES = ["data=scenes", "data.count=40", "data.size=64", "intervals=0"]
+
+
+@pytest.fixture
+def seeing(tmp_path: Path) -> Path:
+    """An untrained network for scenes with a gap head, as a file."""
+    torch.manual_seed(0)
+    net = VGG(depth=11, width=0.05, input_size=64, classes=2, head="gap")
+    return save(net, tmp_path / "gap.safetensors", {"classes": ["covered", "exposed"], "unsafe": ["exposed"]})
+
+
+def test_class_maps_are_measured_for_the_unsafe_pictures_of_test(
+    seeing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *SCENES, f"run={seeing}", "split=all", "explain=gradcam"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {"test/map_pixel_f1", "sanity/rank", "sanity/ssim"} <= set(report)
+    found = Predictions.load(Path(report["predictions"]))
+    assert found.measures
+    of_test = (found.table["split"] == "test").to_numpy() & found.is_unsafe
+    for name in found.measures:
+        measured = found.table[name].notna().to_numpy()
+        assert not measured[~of_test].any()
+    assert any(found.table[name].notna().to_numpy()[of_test].all() for name in found.measures)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["explain=nothing"], "explain=nothing: expected one of cam"),
+        (["explain=cam", "flip=true"], "of a single view; leave method, scales, flip and perturb alone"),
+        (["explain=cam", "perturb=[blur]"], "of a single view"),
+    ],
+)
+def test_maps_that_cannot_be_are_refused_before_anything_is_scored(
+    overrides: list[str], told: str, seeing: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *SCENES, f"run={seeing}", *overrides]) == 2
+    assert told in capsys.readouterr().err
+    assert not list((home / "cache").glob("*.npy"))
+
+
+def test_maps_are_of_networks_alone(seeing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"classes": ["covered", "exposed"], "unsafe": ["exposed"], "resize_rule": RESIZE_RULE}
+    onnx = write_onnx(load(seeing)[0], tmp_path / "net.onnx", record)
+    assert main(["evaluate", *SCENES, f"run={onnx}", "explain=cam"]) == 2
+    assert "only a run or a .safetensors file of a network has layers" in capsys.readouterr().err

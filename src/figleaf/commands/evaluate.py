@@ -7,11 +7,16 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
 from figleaf.config import EvaluateConfig, compose, home, to_dict
 from figleaf.errors import FigleafError
 from figleaf.files import explained
+
+if TYPE_CHECKING:
+    from figleaf.evaluate.scorer import Scorer
+    from figleaf.vgg.network import VGG
 
 EPILOG = """\
 Prints one JSON object of the metrics and writes the predictions, a row for every sample, unreadable ones included.
@@ -26,6 +31,7 @@ examples:
   figleaf evaluate run=latest method=multi_crop scales=[1.25] crops=5 flip=true data=scenes
   figleaf evaluate run=latest method=windows scales=[2] aggregate=max data=scenes
   figleaf evaluate run=latest perturb=[all] data=scenes
+  figleaf evaluate run=latest explain=gradcam split=all data=scenes
 
 Methods, after section 3.2 of the VGG paper: dense applies the network to all of a larger picture (a multiple of 32
 pixels a side), multi_crop to a grid of crops from it; dense_multi_crop averages the two. The posteriors of several
@@ -36,6 +42,9 @@ taken at a score of 0.5.
 
 perturb=[all], or some names, also scores the pictures recompressed, resized, relit, blurred, framed and mirrored: the
 object gets robust/NAME/auroc, the score's drift and the share of decisions that flip, and a second file the scores.
+
+explain=METHOD (cam, gradcam, gradcam++, hirescam, layercam, scorecam, occlusion, or the floors random and gaussian)
+also measures how true the class maps of test's unsafe pictures are: a column of the predictions for each measure.
 """
 
 
@@ -51,23 +60,21 @@ def main(arguments: Sequence[str]) -> int:
     require_manifest(config.data)
     from figleaf.commands.scorers import open_scorer
     from figleaf.data.cache import data_hash
-    from figleaf.evaluate.method import CLEAN, predict_by
+    from figleaf.evaluate.method import CLEAN, Method, predict_by
     from figleaf.evaluate.metrics import DEFAULT_THRESHOLD
     from figleaf.evaluate.report import evaluation_json
     from figleaf.train.evaluation import method_of, perturbations_of
     from figleaf.train.inputs import decode_for, read_manifest
 
     method, perturbations = method_of(config), perturbations_of(config)
-    if config.explain is not None:
-        raise FigleafError(
-            f"explain={config.explain}: class maps are measured in a study, as in experiments/cam_faithfulness; "
-            "`figleaf visualize` draws them"
-        )
+    if config.explain is not None and (method != Method() or perturbations):
+        raise FigleafError(f"explain={config.explain}: of a single view; leave method, scales, flip and perturb alone")
     # A file needs no tracker, and the data may be wrong in ways that should be said before a store is opened.
     manifest = read_manifest(config.data, home())
     if config.split != "all":
         manifest = manifest.select(config.split)
     opened = open_scorer(config.run, config.tracking)
+    network = None if config.explain is None else _network(opened.scorer, config.explain)
     variant = method.variant(opened.scorer.input_size)
     first, *_ = method.scorers(opened.scorer)
     pictures = partial(decode_for, manifest, data=config.data, home=home())
@@ -77,6 +84,14 @@ def main(arguments: Sequence[str]) -> int:
         name += "" if variant == CLEAN else f"-{variant}"
         out = out / (re.sub(r"[^\w.+-]+", "-", name) + ".parquet")
     found = predict_by(method, opened.scorer, manifest, pictures, data_hash=digest, batch_size=config.batch_size)
+    of_maps: dict[str, float] = {}
+    if config.explain is not None and network is not None:
+        from figleaf.train.explaining import with_map_measures
+        from figleaf.train.inputs import masks_for
+
+        decoded = pictures(first.input_size)
+        masks = masks_for(manifest, first.input_size, config.data, home())
+        found, of_maps = with_map_measures(found, network, manifest, decoded, masks, config.explain, seed=0)
     found.save(out)
     threshold = opened.threshold if variant == CLEAN else None
     if threshold != opened.threshold:
@@ -84,6 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     elif threshold is None and variant == CLEAN:
         say(f"{opened.name} holds no threshold; metrics of decisions are at {DEFAULT_THRESHOLD}")
     report = evaluation_json(found, threshold, n_resamples=config.intervals)
+    report |= of_maps
     if perturbations:
         from figleaf.evaluate.robustness import perturbed, robustness_metrics
 
@@ -93,6 +109,19 @@ def main(arguments: Sequence[str]) -> int:
     say(f"{len(found)} samples of {manifest.name}, {report['n_errors']} unreadable; predictions in {out}")
     print_json({"run": opened.name, "split": config.split, "variant": variant, "predictions": str(out), **report})
     return 0
+
+
+def _network(scorer: "Scorer", explain: str) -> "VGG":
+    """The network whose class maps are measured; what has none is refused before anything is scored."""
+    from figleaf.explain.faithfulness import require_map
+    from figleaf.vgg.scorer import TorchScorer
+
+    if not isinstance(scorer, TorchScorer):
+        raise FigleafError(f"explain={explain}: only a run or a .safetensors file of a network has layers to look into")
+    if not scorer.unsafe:
+        raise FigleafError(f"explain={explain}: maps are of an unsafe class, and none of this network's is")
+    require_map(scorer.net.head, explain)
+    return scorer.net
 
 
 def _place(given: str | None) -> Path:
