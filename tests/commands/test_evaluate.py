@@ -13,6 +13,7 @@ from figleaf.cli import main
 from figleaf.data.decode import RESIZE_RULE
 from figleaf.errors import printable
 from figleaf.evaluate.predictions import SAMPLE_COLUMNS, Predictions
+from figleaf.export.onnx_file import write_onnx
 from figleaf.vgg.network import VGG
 from figleaf.vgg.weights import load, save
 
