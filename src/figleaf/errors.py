@@ -8,6 +8,10 @@ class FigleafError(Exception):
     """
 
 
+class RuntimeMissingError(FigleafError):
+    """A library that is not installed here, so that something could not be looked at: nothing is wrong with it."""
+
+
 def printable(text: str) -> str:
     """The text on one line, its control characters escaped: a file's name must not steer the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

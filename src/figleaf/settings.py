@@ -258,7 +258,7 @@ class CalibrateConfig:
         default=0.9, metadata=_fraction(zero=False)
     )  # of unsafe pictures, at least, that do not pass
     confidence: float = field(default=0.95, metadata=_fraction(zero=False))
-    seed: int = 0  # which picture of each group counts
+    seed: int = field(default=0, metadata=_seed())  # which picture of each group counts
     out: str | None = None  # default: ./<run name>-policy.json
 
 

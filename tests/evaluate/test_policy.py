@@ -1,6 +1,8 @@
 """Policies: what they do with a score, and what is no policy."""
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,14 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"format": 2}, "format: expected 1"),
-        ({"temperature": 0}, "temperature=0: expected a number above 0"),
+        ({"temperature": 0}, "temperature=0: expected 0.01 to 100.0"),
+        ({"temperature": 1e308}, "temperature=1e+308: expected"),
+        ({"temperature": 10**400}, "temperature=1000"),
+        ({"format": True}, "format: expected 1"),
+        ({"rules": []}, "one at least"),
+        ({"rules": [{"action": "block", "at_least": 66}]}, "at_least=66: expected a score from 0 to 1"),
+        ({"rules": [{"action": "block", "at_least": -5}]}, "at_least=-5: expected a score from 0 to 1"),
+        ({"rules": [{"action": "block", "at_least": math.nan}]}, "at_least=nan: expected a score from 0 to 1"),
         ({"temperature": "hot"}, "temperature='hot'"),
         ({"classes": []}, "classes and unsafe: expected lists"),
         ({"rules": [{"action": "delete", "at_least": 0.5}]}, "action='delete': expected one of block, blur"),
@@ -54,10 +63,14 @@ def test_what_is_no_policy_is_named(tmp_path: Path, changes: dict[str, Any], tol
 
 
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
-    (tmp_path / "p.json").write_text("not json")
-    for path in (tmp_path / "p.json", tmp_path / "gone.json"):
+    for content in ("not json", "[" * 100_000, '{"format": 1, "rules": [], "rules": []}'):
+        (tmp_path / "p.json").write_text(content)
         with pytest.raises(FigleafError, match=r"no policy .* `figleaf calibrate` writes one"):
-            Policy.load(path)
+            Policy.load(tmp_path / "p.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("gone.json", "pipe.json", "."):
+        with pytest.raises(FigleafError, match="no such file, or no plain one"):
+            Policy.load(tmp_path / name)
 
 
 def test_it_is_for_the_run_and_the_classes_that_it_was_made_for() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -295,3 +296,66 @@ def test_facts_without_unsafe_classes_are_exported_too(tmp_path: Path) -> None:
     facts = replace(FACTS, unsafe=(), threshold=None)
     report = export_bundle(network(), out=tmp_path, formats=["safetensors"], facts=facts, pictures=pictures())
     assert report["formats"]["safetensors"]["max_score_diff"] is None
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file and link of a folder, with what is in it."""
+    return {
+        path.relative_to(folder).as_posix(): str(path.readlink()) if path.is_symlink() else path.read_bytes().hex()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def in_the_way(kind: str, out: Path) -> None:
+    if kind == "a folder for a file":
+        (out / "model.json").unlink()
+        (out / "model.json").mkdir()
+    elif kind == "a file for a folder":
+        (out / "openvino").write_text("somebody's own")
+    elif kind == "a link":
+        (out.parent / "victim").mkdir()
+        shutil.rmtree(out / "tfjs")
+        (out / "tfjs").symlink_to(out.parent / "victim")
+    elif kind == "a folder inside":
+        (out / "tfjs" / "more").mkdir()
+    elif kind == "no list":
+        (out / "SHA256SUMS").write_bytes(b"\xff\xfe")
+
+
+@pytest.mark.parametrize("kind", ["a folder for a file", "a file for a folder", "a link", "a folder inside", "no list"])
+def test_what_stands_in_the_way_is_named_before_any_work_and_nothing_changes(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    export_bundle(network(), out=out, formats=["onnx", "tfjs"], facts=FACTS, pictures=pictures())
+    in_the_way(kind, out)
+    before = tree(tmp_path)
+    with pytest.raises(FigleafError, match=r"name another out|is this a folder of `figleaf export`"):
+        export_bundle(network(), out=out, formats=["safetensors"], facts=FACTS, pictures=pictures())
+    assert tree(tmp_path) == before
+
+
+def test_a_folder_that_was_removed_by_hand_is_no_obstacle(tmp_path: Path) -> None:
+    export_bundle(network(), out=tmp_path, formats=["onnx", "tfjs"], facts=FACTS, pictures=pictures())
+    shutil.rmtree(tmp_path / "tfjs")
+    export_bundle(network(), out=tmp_path, formats=["safetensors"], facts=FACTS, pictures=pictures())
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model.safetensors", "model.json", "parity.json", "MODEL_CARD.md", "SHA256SUMS",
+    }  # fmt: skip
+
+
+def test_a_move_that_fails_half_way_leaves_the_earlier_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_bundle(network(), out=tmp_path, formats=["onnx", "tfjs"], facts=FACTS, pictures=pictures())
+    before = tree(tmp_path)
+    replace_, done = Path.replace, []
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "MODEL_CARD.md" and ".export-" in str(self) and "earlier" not in str(self):
+            raise OSError(28, "No space left on device")
+        done.append(self.name)
+        return replace_(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(FigleafError, match="no space left"):
+        export_bundle(network(), out=tmp_path, formats=["safetensors"], facts=FACTS, pictures=pictures())
+    assert "model.safetensors" in done, "it was well on its way"
+    assert tree(tmp_path) == before

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from test_bundle import FACTS, network, pictures
@@ -12,7 +14,7 @@ from test_bundle import FACTS, network, pictures
 from figleaf.cli import main
 from figleaf.errors import FigleafError
 from figleaf.export.bundle import export_bundle
-from figleaf.export.hashes import SUMS, file_states
+from figleaf.export.hashes import SUMS, file_states, unlisted
 from figleaf.export.odd_pictures import COUNT, SIZES, odd_pictures, odd_pictures_at
 from figleaf.files import sha256_file
 
@@ -92,16 +94,96 @@ def test_other_weights_under_a_new_hash_are_told_by_their_answers(
 def test_a_list_that_leads_out_of_the_folder_is_refused(folder: Path, name: str) -> None:
     (folder.parent / "secret").write_text("secret")
     (folder / SUMS).write_text(f"{'0' * 64}  {name}\n")
-    with pytest.raises(FigleafError, match=r"line 1 names .* which leads out of the folder"):
+    with pytest.raises(FigleafError, match=r"line 1 names .* which is no plain path inside the folder"):
         file_states(folder)
 
 
-def test_links_out_of_the_folder_are_refused(folder: Path) -> None:
+def test_links_out_of_the_folder_and_circles_of_them_are_told_and_not_followed(folder: Path) -> None:
     (folder.parent / "secret").write_text("secret")
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to(folder.parent / "secret")
-    with pytest.raises(FigleafError, match=r"names 'model\.onnx', which leads out"):
+    (folder / "model.pt2").unlink()
+    (folder / "model.pt2").symlink_to("model.pt2")
+    states = file_states(folder)
+    assert states["model.onnx"] == "a link out of the folder"
+    assert states["model.pt2"].startswith("cannot be read")
+    (folder / SUMS).rename(folder.parent / "sums")
+    (folder / SUMS).symlink_to(folder.parent / "sums")
+    with pytest.raises(FigleafError, match="no such file, or no plain one"):
         file_states(folder)
+
+
+def test_a_file_that_is_listed_twice_and_names_beyond_any_file_system(folder: Path) -> None:
+    line = (folder / SUMS).read_text().splitlines()[0]
+    (folder / SUMS).write_text(f"{'0' * 64}  {line[66:]}\n{line}\n")
+    with pytest.raises(FigleafError, match=r"line 2 names .* again"):
+        file_states(folder)
+    (folder / SUMS).write_text(f"{'0' * 64}  {'x' * 300}\n")
+    assert file_states(folder)["x" * 300].startswith("cannot be read: File name too long")
+
+
+def test_linked_folders_are_among_what_is_not_listed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "evil").symlink_to(tmp_path / "elsewhere")
+    assert unlisted(folder, file_states(folder)) == ["evil"]
+
+
+def rewrite(folder: Path, name: str, content: bytes) -> None:
+    """Other content under its own hash, as by somebody who can write the list as well."""
+    before = sha256_file(folder / name)
+    (folder / name).write_bytes(content)
+    (folder / SUMS).write_text((folder / SUMS).read_text().replace(before, sha256_file(folder / name)))
+
+
+def test_shards_are_read_beside_their_model_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = json.loads((folder / "tfjs" / "model.json").read_text())
+    (shard,) = written["weightsManifest"][0]["paths"]
+    shutil.copy(folder / "tfjs" / shard, folder.parent / "outside.bin")
+    written["weightsManifest"][0]["paths"] = ["../../outside.bin"]
+    rewrite(folder, "tfjs/model.json", json.dumps(written).encode())
+    code, report = verify(folder, capsys)
+    assert (code, report["ok"]) == (1, False)
+    assert "is no plain file name" in report["formats"]["tfjs"]["reason"]
+
+
+def test_lossy_weights_that_are_not_finite_and_damaged_files_are_not_ok(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(folder / "model-float16.onnx")
+    for initializer in model.graph.initializer:
+        if initializer.data_type == onnx.TensorProto.FLOAT16:
+            values = np.full_like(onnx.numpy_helper.to_array(initializer), np.nan)
+            initializer.CopyFrom(onnx.numpy_helper.from_array(values, initializer.name))
+    rewrite(folder, "model-float16.onnx", model.SerializeToString())
+    rewrite(folder, "model.pt2", b"damaged")
+    code, report = verify(folder, capsys, "--run-pt2")
+    assert (code, report["ok"]) == (1, False)
+    assert report["formats"]["onnx_float16"]["max_probability_diff"] is None
+    assert "no program that figleaf exported" in report["formats"]["pt2"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("classes", "nojson"), ("classes", "3"), ("classes", '["a"]'), ("threshold", '"x"'), ("threshold", "NaN")],
+)
+def test_damaged_metadata_of_onnx_are_named(
+    folder: Path, key: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(folder / "model.onnx")
+    for entry in model.metadata_props:
+        if entry.key == key:
+            entry.value = value
+    rewrite(folder, "model.onnx", model.SerializeToString())
+    code, report = verify(folder, capsys)
+    assert code == 1
+    assert "its metadata is damaged" in report["formats"]["onnx"]["reason"]
+
+
+def test_a_list_without_weights_is_not_ok(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for line in (folder / SUMS).read_text().splitlines() if line.endswith("  model.json")]
+    (folder / SUMS).write_text("\n".join(lines))
+    code, report = verify(folder, capsys)
+    assert (code, report["ok"], report["formats"]) == (1, False, {})
 
 
 @pytest.mark.parametrize("text", ["", "no hash\n", "\n" * 20_000, None])

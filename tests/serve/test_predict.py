@@ -209,7 +209,7 @@ def test_rows_of_another_model_or_threshold_are_not_mixed(
     assert predict(model, str(pictures), "--out", str(out)) == 0
     kept = out.read_bytes()
     assert predict(model, str(pictures), "--out", str(out), "--threshold", "0.9") == 2
-    assert "holds rows of another model or threshold" in capsys.readouterr().err
+    assert "holds rows of another model, threshold or policy" in capsys.readouterr().err
     assert out.read_bytes() == kept
 
 
@@ -314,3 +314,27 @@ def test_a_folder_in_the_models_place_is_told_by_the_options_name(
 ) -> None:
     assert main(["predict", ".", "--model", str(model.parent)]) == 2
     assert f"--model {model.parent}: a folder; did you mean --model {model}?" in capsys.readouterr().err
+
+
+def test_a_path_in_a_list_that_is_gone_is_a_row(model: Path, pictures: Path, tmp_path: Path) -> None:
+    listed = "\n".join(map(str, (pictures / "0.png", "gone.png", "https://example.org/a.png", pictures / "2.png")))
+    out = tmp_path / "rows.jsonl"
+    command = [sys.executable, "-m", "figleaf.cli", "predict", "-", "--model", str(model), "--out", str(out)]
+    done = subprocess.run(command, input=listed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [row["error"] for row in rows_of(out.read_text())] == [
+        None, "no such file or folder", "addresses are never fetched", None,
+    ]  # fmt: skip
+
+
+def test_a_damaged_line_is_named_and_what_stands_behind_it_stays(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    assert predict(model, str(pictures), "--out", str(out)) == 0
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text("".join([lines[0], "{broken\n", *lines[2:]]))
+    before = out.read_bytes()
+    assert predict(model, str(pictures), "--out", str(out)) == 2
+    assert "line 2 is damaged" in capsys.readouterr().err
+    assert out.read_bytes() == before

@@ -59,7 +59,13 @@ def file_name(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON object on standard output, indented where a person reads it, else on one line."""
-    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, allow_nan=False)
+    if not text.isascii():  # a file's name may be no UTF-8, and standard output another encoding
+        try:
+            text.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            text = json.dumps(value, indent=2 if sys.stdout.isatty() else None, allow_nan=False)
+    print(text)
 
 
 def say(text: str) -> None:

@@ -24,6 +24,10 @@ each with `confidence`, by learn-then-test on one picture of each group. Picture
 pictures that come as the calib split's do. When so few groups cannot show it, the command says what they could;
 target_fpr=null leaves out block, target_recall=null review.
 
+One picture of each group counts, drawn by `seed`, so another seed gives another draw: choose one before you look, as a
+promise that was picked from several holds less often. The policy is of the scores of the run's checkpoint, or, with
+file=FILE, of an exported file; `out` is <run>-policy.json unless you name another.
+
 Beside the policy FILE.json stands FILE.svg: how well probabilities fit before and after, and how many errors are left
 when only the surest pictures are decided. The JSON printed has what the policy does on val and test.
 
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         raise FigleafError(f"out={config.out}: expected a name that ends in .json")
     if not out.parent.is_dir():
         raise FigleafError(f"out={config.out}: there is no folder {out.parent}; make it first")
-    predictions = _predictions(config, run)
+    predictions, sha256 = _predictions(config, run)
     calib = predictions.select(split="calib").scored
     fitted_on, tested_on = _parts(calib, config.seed)
     try:
@@ -64,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     except FigleafError as error:
         say(f"no temperature: {error}; scores stay as they are")
         temperature = 1.0
-    policy = _policy(config, run, tested_on, temperature)
+    policy = replace(_policy(config, run, tested_on, temperature), sha256=sha256)
     measured = {
         split: _measured(policy, part, temperature)
         for split in ("val", "test")
@@ -74,6 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     after = at_temperature(judged, temperature)
     notes = {
         "confidence": config.confidence,
+        "seed": config.seed,
         "calibrated_on": {
             "data": predictions.data_name,
             "data_hash": predictions.data_hash,
@@ -82,8 +87,8 @@ def main(arguments: Sequence[str]) -> int:
         },
         "model": run.name,
     }
-    policy.save(out, notes)
     save_figure(calibration(judged, after), out.with_suffix(".svg"))
+    policy.save(out, notes)  # last: a policy that is there is whole
     say(f"temperature {temperature:.3g}")
     for rule in policy.rules:
         say(f"{rule.action:6}  from {rule.at_least:.4f}  {rule.why}")
@@ -100,8 +105,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _predictions(config: CalibrateConfig, run: "FoundRun") -> "Predictions":
-    """Of the run's checkpoint, or of the file, on calib, val and test."""
+def _predictions(config: CalibrateConfig, run: "FoundRun") -> tuple["Predictions", str]:
+    """Of the run's checkpoint, or of the file, on calib, val and test; and the file's SHA-256, "" without one."""
     from figleaf.commands.run_facts import settings_of
     from figleaf.commands.run_names import weights_of
     from figleaf.commands.scorers import open_scorer
@@ -123,11 +128,12 @@ def _predictions(config: CalibrateConfig, run: "FoundRun") -> "Predictions":
             f"run={config.run}: trained on all of its train split, so nothing is left to calibrate on; train with "
             "data.calib_fraction=0.1, or give the manifest a split calib (`figleaf data cut`)"
         )
+    sha256 = ""
     if config.file is None:
         scorer = scorer_of(weights_of(run))
     else:
         opened = open_scorer(config.file, config.tracking, "file=")
-        scorer = opened.scorer
+        scorer, sha256 = opened.scorer, opened.identity
         if opened.run_id != run.run_id:
             raise FigleafError(
                 f"file={config.file}: of the run {opened.run_id or 'that it does not name'}, not of {run.name} "
@@ -137,7 +143,12 @@ def _predictions(config: CalibrateConfig, run: "FoundRun") -> "Predictions":
         raise FigleafError(f"run={config.run}: none of the classes {', '.join(scorer.classes)} is unsafe")
     decoded = decode_for(manifest, scorer.input_size, data, home())
     digest = data_hash(manifest, decoded.content_sha256)
-    return predict(scorer, manifest, decoded, data_hash=digest, splits=("calib", "val", "test"))
+    found = predict(scorer, manifest, decoded, data_hash=digest, splits=("calib", "val", "test"))
+    if not len(found.select(split="calib").scored):
+        raise FigleafError(
+            f"run={config.run}: no picture of calib has a score: unreadable, or logits that are not finite"
+        )
+    return found, sha256
 
 
 def _parts(calib: "Predictions", seed: int) -> tuple["Predictions", "Predictions"]:

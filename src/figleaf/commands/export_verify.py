@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from figleaf.commands.arguments import parser, print_json, say
-from figleaf.errors import FigleafError
+from figleaf.errors import FigleafError, printable
 
 if TYPE_CHECKING:
     from figleaf.export.verify import Answers
@@ -19,8 +19,8 @@ transparency, WebP, GIF, TIFF), and is compared with the first. Formats that los
 probability. The exit code is 1 when something is not as it should be.
 
 The hashes tell damage. Whoever can change the files can change the list as well: compare its own hash with one that
-came another way. Files that the list does not name are told, and not opened. A .pt2 file is code, so it is hashed and
-not opened, unless you pass --run-pt2.
+came another way. Files that the list does not name are told, and not opened; they do not change the exit code. A .pt2
+file is code, so it is hashed and not opened, unless you pass --run-pt2.
 
 example:
   figleaf export verify export/demo
@@ -35,13 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     known.add_argument("--hashes", action="store_true", help="only compare the hashes: needs no runtime")
     options = known.parse_args(arguments)
     if not options.folder.is_dir():
-        raise FigleafError(f"{options.folder}: no such folder")
+        what = "a file; name the folder it is in" if options.folder.exists() else "no such folder"
+        raise FigleafError(f"{options.folder}: {what}")
     from figleaf.export.hashes import GOOD, file_states, unlisted
 
     states = file_states(options.folder)
     others = unlisted(options.folder, states)
     for name, state in (*states.items(), *((name, "not listed") for name in others)):
-        say(f"{state:12}  {name}")
+        say(f"{state:12}  {printable(name)}")
     bad = {name: state for name, state in states.items() if state != GOOD}
     report = {"folder": str(options.folder), "files": states, "not_listed": others}
     if bad or options.hashes:
@@ -52,18 +53,22 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.export.odd_pictures import odd_pictures_at
     from figleaf.export.verify import answers, formats_in
 
-    formats = [name for name in formats_in(options.folder, states) if name != "pt2" or options.run_pt2]
-    found = answers(options.folder, formats, odd_pictures_at)
+    there, lossy = formats_in(options.folder, states)
+    found = answers(
+        options.folder, [name for name in there if name != "pt2" or options.run_pt2], lossy, odd_pictures_at
+    )
     for name, answer in found.items():
         if answer.parity is None:
-            say(f"{name:12}  {answer.reason}")
+            say(f"{name:12}  {printable(answer.reason)}")
             continue
         held = "" if answer.held is None else f", at most {answer.held:g} allowed"
         say(
             f"{name:12}  probabilities {answer.parity.max_probability_diff:.1e} away from {next(iter(found))}'s on "
             f"{answer.parity.images} pictures{held}; {answer.parity.decisions_changed} decisions changed"
         )
-    ok = all(answer.good for answer in found.values())
+    if not there:
+        say("no weights are listed, so there is nothing to compare")
+    ok = bool(there) and all(answer.good for answer in found.values())
     print_json({**report, "formats": {name: _plain(answer) for name, answer in found.items()}, "ok": ok})
     return int(not ok)
 

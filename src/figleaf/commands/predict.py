@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +59,12 @@ def main(arguments: Sequence[str]) -> int:
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise FigleafError(f"--threshold {options.threshold}: expected 0 to 1")
     for path in options.paths:
-        if path != "-" and not os.path.lexists(path) and "://" not in path:
-            raise FigleafError(f"{path}: no such file or folder")
+        if path != "-" and not os.path.lexists(path):
+            fetched = "://" in path
+            why = (
+                "addresses are never fetched; name files, folders or archives" if fetched else "no such file or folder"
+            )
+            raise FigleafError(f"{path}: {why}")
     from figleaf.serve.predict import answers
     from figleaf.serve.rows import RowFile
 
@@ -91,7 +94,8 @@ def main(arguments: Sequence[str]) -> int:
     else:
         identity = {"model": opened.identity, "threshold": threshold, "classes": list(opened.scorer.classes)}
         if policy is not None:
-            identity = {**identity, "threshold": None, "policy": asdict(policy)}
+            rules = [[rule.action, rule.at_least] for rule in policy.rules]  # not why: a note changes no row
+            identity = {**identity, "threshold": None, "policy": {"temperature": policy.temperature, "rules": rules}}
         identity = json.loads(json.dumps(identity))  # as it is read again: lists for tuples
         with RowFile(options.out.expanduser(), opened.scorer.classes, identity, actions=policy is not None) as file:
             if already := len(file):
@@ -125,6 +129,8 @@ def _policy(path: Path | None, opened: "OpenedScorer") -> "Policy | None":
 
     policy = Policy.load(path.expanduser())
     policy.require_for(opened.scorer.classes, opened.scorer.unsafe, opened.run_id, path)
+    if policy.sha256 != (opened.identity if policy.sha256 else ""):
+        say(f"{path}: made from the scores of another file of this run; its promises hold as far as the scores agree")
     return policy
 
 

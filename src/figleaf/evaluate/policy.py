@@ -1,7 +1,6 @@
 """A policy: what is done with a picture, by its score. A JSON file that is written once and applied everywhere."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +11,7 @@ from figleaf.errors import FigleafError
 from figleaf.files import write_text
 
 FORMAT = 1
+TEMPERATURES = (0.01, 100.0)
 ACTIONS = ("block", "blur", "review", "pass")  # from the strictest on
 
 
@@ -29,7 +29,8 @@ class Policy:
     """Rules for the scores of one run's network, whose logits are divided by `temperature` first.
 
     `rules` are in the order of falling scores, with an action each that is less strict than the one before; a score
-    below the last passes. `run_id` names the run; "" applies to any. `classes` and `unsafe` are the network's.
+    below the last passes. `run_id` names the run; "" applies to any. `classes` and `unsafe` are the network's. `sha256`
+    is that of the exported file whose scores it was made from, "" for the run's checkpoint.
     """
 
     run_id: str
@@ -37,6 +38,7 @@ class Policy:
     unsafe: tuple[str, ...]
     temperature: float
     rules: tuple[Rule, ...]
+    sha256: str = ""
 
     def action(self, score: float) -> str:
         """What is done with a picture of this score."""
@@ -61,6 +63,7 @@ class Policy:
         written = {
             "format": FORMAT,
             "run_id": self.run_id,
+            "sha256": self.sha256,
             "classes": list(self.classes),
             "unsafe": list(self.unsafe),
             "temperature": self.temperature,
@@ -73,37 +76,54 @@ class Policy:
     @classmethod
     def load(cls, path: Path) -> "Policy":
         """Read the file. Raises `FigleafError` that names what is wrong with it."""
+        if not path.is_file():
+            raise FigleafError(f"{path}: no such file, or no plain one; `figleaf calibrate` writes a policy")
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+        except (OSError, ValueError, RecursionError) as error:
             raise FigleafError(f"{path}: no policy ({error}); `figleaf calibrate` writes one") from error
 
         def wrong(what: str) -> FigleafError:
             return FigleafError(f"{path}: {what}; `figleaf calibrate` writes such a file")
 
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
+        if not isinstance(found, dict) or found.get("format") is not FORMAT:
             raise wrong(f"format: expected {FORMAT}")
         names = [found.get(key) for key in ("classes", "unsafe")]
         if not all(isinstance(group, list) and group and all(isinstance(n, str) for n in group) for group in names):
             raise wrong("classes and unsafe: expected lists of names")
         temperature = found.get("temperature", 1.0)
-        if not _number(temperature) or not temperature > 0:
-            raise wrong(f"temperature={temperature!r}: expected a number above 0")
+        if not _within(temperature, *TEMPERATURES):
+            raise wrong(
+                f"temperature={_short(temperature)}: expected a number from {TEMPERATURES[0]} to {TEMPERATURES[1]}"
+            )
         rules = found.get("rules")
-        if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-            raise wrong("rules: expected a list of action and at_least")
+        if not isinstance(rules, list) or not rules or not all(isinstance(rule, dict) for rule in rules):
+            raise wrong("rules: expected a list of action and at_least, one at least")
         for rule in rules:
             if rule.get("action") not in ACTIONS:
-                raise wrong(f"action={rule.get('action')!r}: expected one of {', '.join(ACTIONS)}")
-            if not _number(rule.get("at_least")):
-                raise wrong(f"at_least={rule.get('at_least')!r}: expected a score")
+                raise wrong(f"action={_short(rule.get('action'))}: expected one of {', '.join(ACTIONS)}")
+            if not _within(rule.get("at_least"), 0.0, 1.0):
+                raise wrong(f"at_least={_short(rule.get('at_least'))}: expected a score from 0 to 1")
         read = tuple(Rule(rule["action"], float(rule["at_least"]), str(rule.get("why", ""))) for rule in rules)
         for above, rule in pairwise(read):
             if above.at_least <= rule.at_least or ACTIONS.index(above.action) >= ACTIONS.index(rule.action):
                 raise wrong(f"the rules {above.action} and {rule.action}: expected falling scores, the strictest first")
         classes, unsafe = (tuple(group) for group in names if group is not None)
-        return cls(str(found.get("run_id") or ""), classes, unsafe, float(temperature), read)
+        named = (str(found.get("run_id") or ""), str(found.get("sha256") or ""))
+        return cls(named[0], classes, unsafe, float(temperature), read, named[1])
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _within(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once: of two the last would count, wherever a reader looks."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands in it twice")
+    return found

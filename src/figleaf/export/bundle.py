@@ -1,6 +1,7 @@
 """Exporting a network: the files, their comparison with the checkpoint, the model card, the hashes; all or nothing."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from figleaf.errors import FigleafError
 from figleaf.export.card import model_card
 from figleaf.export.facts import ModelFacts
 from figleaf.export.formats import FORMATS, TOLERANCE, Format, int8_format, tfjs_format
-from figleaf.export.hashes import SUMS, hash_list
+from figleaf.export.hashes import SUMS, hash_list, listed
 from figleaf.export.parity import Parity, Quality, compare, read_pictures
 from figleaf.export.tfjs import Dtype
 from figleaf.files import explained, sha256_file, write_text
@@ -24,6 +25,7 @@ from figleaf.vgg.scorer import TorchScorer
 from figleaf.vgg.skin_map import UNDECIDED
 
 RECORD, PARITY, CARD = "model.json", "parity.json", "MODEL_CARD.md"
+FOLDERS = ("tfjs", "openvino")  # among the places; all others are files
 EVERY_PLACE = (*(form.place for form in FORMATS.values()), RECORD, PARITY, CARD, SUMS)
 
 
@@ -113,6 +115,8 @@ def require_place(out: Path, formats: Sequence[str]) -> None:
         raise FigleafError(f"format={list(formats)}: expected one or more of {', '.join(FORMATS)}")
     if out.exists() and not out.is_dir():
         raise FigleafError(f"out={out}: a file, not a folder; name another one")
+    if out.exists():
+        _require_room(out)
 
 
 def _require_parity(form: Format, found: Parity, tolerance: float) -> None:
@@ -151,19 +155,68 @@ def _files_of(folder: Path, place: str) -> list[str]:
 
 
 def _move(staging: Path, out: Path, files: Sequence[str]) -> None:
-    """Put the new files in place of an earlier export's; the hashes go first and come last, so that they never lie."""
-    sums = out / SUMS
-    earlier = sums.read_text(encoding="utf-8").split() if sums.is_file() else []
-    sums.unlink(missing_ok=True)
-    for file in earlier:  # of an earlier export; what somebody else put there stays
-        place = file.split("/")[0]
-        if place in EVERY_PLACE and ".." not in file.split("/") and file not in files:
-            (out / file).unlink(missing_ok=True)
-            if place != file and not any((out / place).iterdir()):
-                (out / place).rmdir()
-    for file in files:
-        (out / file).parent.mkdir(exist_ok=True)
-        (staging / file).replace(out / file)
+    """Put the new files in place of an earlier export's, or leave everything as it was.
+
+    The hashes go first and come last, so that they never lie.
+    """
+    aside = staging / "earlier"
+    moved: list[str] = []
+    placed: list[str] = []
+
+    def put_aside(file: str) -> None:
+        if os.path.lexists(out / file):
+            (aside / file).parent.mkdir(parents=True, exist_ok=True)
+            (out / file).replace(aside / file)
+            moved.append(file)
+
+    try:
+        earlier = _earlier(out)
+        put_aside(SUMS)
+        for file in earlier:  # of an earlier export; what somebody else put there stays
+            put_aside(file)
+        for file in files:
+            (out / file).parent.mkdir(exist_ok=True)
+            put_aside(file)
+            (staging / file).replace(out / file)
+            placed.append(file)
+    except BaseException:
+        for file in placed:
+            (out / file).unlink()
+        for file in reversed(moved):
+            (aside / file).replace(out / file)
+        raise
+    for place in {file.split("/")[0] for file in earlier if "/" in file}:
+        if (out / place).is_dir() and not any((out / place).iterdir()):
+            (out / place).rmdir()
+
+
+def _earlier(out: Path) -> list[str]:
+    """The files of an earlier export in `out`, by its list, which names none that are not ours."""
+    if not os.path.lexists(out / SUMS):
+        return []
+    return [file for file in listed(out) if file.split("/")[0] in EVERY_PLACE]
+
+
+def _require_room(out: Path) -> None:
+    """Refuse what would stand in the way of the files, or lead them elsewhere, before there is any work to lose."""
+    _earlier(out)
+    for place in (*EVERY_PLACE, SUMS):
+        path = out / place
+        if path.is_symlink():
+            raise FigleafError(f"{path}: a link, which would lead the export elsewhere; remove it, or name another out")
+        if not path.exists():
+            continue
+        if path.is_dir() != (place in FOLDERS):
+            kinds = ("a folder", "a file") if place in FOLDERS else ("a file", "a folder")
+            raise FigleafError(
+                f"{path}: {kinds[1]} where {kinds[0]} of the export goes; remove it, or name another out"
+            )
+        if path.is_dir():
+            for inside in path.rglob("*"):
+                if inside.is_symlink() or inside.is_dir():
+                    raise FigleafError(f"{inside}: not of an export; remove it, or name another out")
+            if not os.access(path, os.W_OK):
+                raise FigleafError(f"{path}: no permission to write there; name another out")
 
 
 def _json(value: Mapping[str, Any]) -> str:

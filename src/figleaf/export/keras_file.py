@@ -70,9 +70,9 @@ class KerasScorer:
             self._model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise FigleafError(f"{path}: no Keras file that figleaf exported ({error!r})") from error
-        if self.metadata["resize_rule"] != RESIZE_RULE:
+        if self.metadata.get("resize_rule") != RESIZE_RULE:
             raise FigleafError(
-                f"{path}: made for pictures resized by {self.metadata['resize_rule']}, this figleaf resizes by "
+                f"{path}: made for pictures resized by {self.metadata.get('resize_rule')}, this figleaf resizes by "
                 f"{RESIZE_RULE}; export the run again"
             )
         self.classes: tuple[str, ...] = tuple(self.metadata["classes"])

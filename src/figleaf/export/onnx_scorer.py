@@ -1,6 +1,7 @@
 """Scoring pictures with an exported ONNX file. Needs numpy, pillow and onnxruntime, and nothing else."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,11 +46,16 @@ class OnnxScorer:
                 f"{path}: made for pictures resized by {self.metadata['resize_rule']}, this figleaf resizes by "
                 f"{RESIZE_RULE}; export the run again, or use figleaf {self.metadata.get('figleaf_version', '')}"
             )
-        self.classes: tuple[str, ...] = tuple(json.loads(self.metadata["classes"]))
-        self.unsafe: tuple[str, ...] = tuple(json.loads(self.metadata["unsafe"]))
-        self.threshold: float | None = json.loads(self.metadata.get("threshold", "null"))
         (self._input,) = self._session.get_inputs()
         self.input_size: int = self._input.shape[-1]
+        try:
+            self.classes, self.unsafe = (_names(json.loads(self.metadata[key])) for key in ("classes", "unsafe"))
+            self.threshold: float | None = _score(json.loads(self.metadata.get("threshold", "null")))
+            found = {output.name: output.shape for output in self._session.get_outputs()}[OUTPUT][-1]
+            if found != len(self.classes):
+                raise ValueError(f"{found} logits for {len(self.classes)} classes")
+        except (KeyError, ValueError, TypeError) as error:
+            raise FigleafError(f"{path}: its metadata is damaged ({error}); export the run again") from error
 
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of pictures (N, S, S, 3)."""
@@ -71,3 +77,17 @@ class OnnxScorer:
         probabilities = np.exp(logits - logits.max())
         chosen = [name in self.unsafe for name in self.classes]
         return float(probabilities[chosen].sum() / probabilities.sum())
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("classes and unsafe are no lists of names")
+    return tuple(value)
+
+
+def _score(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"the threshold is {value!r}")
+    return float(value)

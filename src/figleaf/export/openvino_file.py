@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figleaf.data.decode import RESIZE_RULE
-from figleaf.errors import FigleafError
+from figleaf.errors import FigleafError, RuntimeMissingError
 from figleaf.export.onnx_file import OUTPUT_NAME, write_onnx
 from figleaf.vgg.network import VGG
 
@@ -24,7 +24,7 @@ def require_openvino(net: VGG | None = None) -> None:
     try:
         import openvino  # noqa: F401
     except ImportError as error:
-        raise FigleafError(
+        raise RuntimeMissingError(
             f"format=openvino: needs OpenVINO ({error}); install it with pip install 'figleaf[openvino]'"
         ) from error
 
@@ -70,9 +70,9 @@ class OpenVinoScorer:
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
             raise FigleafError(f"{folder}: no OpenVINO model that figleaf exported ({reason})") from error
-        if self.metadata["resize_rule"] != RESIZE_RULE:
+        if self.metadata.get("resize_rule") != RESIZE_RULE:
             raise FigleafError(
-                f"{folder}: made for pictures resized by {self.metadata['resize_rule']}, this figleaf resizes by "
+                f"{folder}: made for pictures resized by {self.metadata.get('resize_rule')}, this figleaf resizes by "
                 f"{RESIZE_RULE}; export the run again"
             )
         self.threshold: float | None = self.metadata.get("threshold")

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from figleaf.errors import FigleafError
 from figleaf.files import atomic_path
 from figleaf.vgg.network import VGG
 from figleaf.vgg.scorer import in_batches
@@ -44,18 +45,24 @@ def write_program(net: VGG, path: Path, metadata: Mapping[str, Any]) -> Path:
 
 
 class ProgramScorer:
-    """Scores with the .pt2 file at `path`, one that this process has written; see `figleaf.evaluate.scorer.Scorer`."""
+    """Scores with the .pt2 file at `path`, one that can be trusted; see `figleaf.evaluate.scorer.Scorer`.
+
+    Raises `FigleafError` when it is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         found = {RECORD: ""}
-        # From a stream: torch warns of names that do not end in .pt2, as temporary ones do.
-        with path.open("rb") as file:
-            program = torch.export.load(file, extra_files=found)
-        self.metadata: dict[str, Any] = json.loads(found[RECORD])
-        self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
-        self.unsafe: tuple[str, ...] = tuple(self.metadata["unsafe"])
-        self.input_size: int = self.metadata["input_size"]
-        self._module = program.module()
+        try:
+            # From a stream: torch warns of names that do not end in .pt2, as temporary ones do.
+            with path.open("rb") as file:
+                program = torch.export.load(file, extra_files=found)
+            self.metadata: dict[str, Any] = json.loads(found[RECORD])
+            self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
+            self.unsafe: tuple[str, ...] = tuple(self.metadata["unsafe"])
+            self.input_size: int = self.metadata["input_size"]
+            self._module = program.module()
+        except Exception as error:  # torch has no exception of its own for a damaged program
+            raise FigleafError(f"{path}: no program that figleaf exported ({type(error).__name__})") from error
 
     @torch.inference_mode()
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ For the comparison with the checkpoint where there is no Node: it knows the file
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from figleaf.errors import FigleafError
 from figleaf.export.tfjs import METADATA_KEY, MODEL
 from figleaf.vgg.scorer import in_batches
 
+_SHARD = re.compile(r"[\w-][\w.-]*", re.ASCII)
 _STORED = {"float32": "<f4", "float16": "<f2", "uint8": "u1"}
 
 
@@ -31,15 +33,17 @@ class TfjsScorer:
         try:
             written = json.loads((folder / MODEL).read_text(encoding="utf-8"))
             groups = written["weightsManifest"]
-            content = b"".join((folder / path).read_bytes() for group in groups for path in group["paths"])
+            content = b"".join(_shard(folder, path).read_bytes() for group in groups for path in group["paths"])
             self.metadata: dict[str, Any] = written["userDefinedMetadata"][METADATA_KEY]
             self._layers: list[dict[str, Any]] = written["modelTopology"]["model_config"]["config"]["layers"]
             self._weights = _decoded([spec for group in groups for spec in group["weights"]], content)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FigleafError(f"{folder}: no TensorFlow.js model that figleaf exported ({error!r})") from error
-        if self.metadata["resize_rule"] != RESIZE_RULE:
             raise FigleafError(
-                f"{folder}: made for pictures resized by {self.metadata['resize_rule']}, this figleaf resizes by "
+                f"{folder}: no TensorFlow.js model that figleaf exported ({type(error).__name__}: {str(error)[:200]})"
+            ) from error
+        if self.metadata.get("resize_rule") != RESIZE_RULE:
+            raise FigleafError(
+                f"{folder}: made for pictures resized by {self.metadata.get('resize_rule')}, this figleaf resizes by "
                 f"{RESIZE_RULE}; export the run again"
             )
         self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
@@ -72,6 +76,13 @@ class TfjsScorer:
         else:
             x = F.linear(x, kernel.T, bias)
         return x.relu() if config["activation"] == "relu" else x
+
+
+def _shard(folder: Path, name: str) -> Path:
+    """A file beside the model: a name that leads elsewhere is none of ours."""
+    if not _SHARD.fullmatch(name):
+        raise ValueError(f"the shard {name[:80]!r} is no plain file name")
+    return folder / name
 
 
 def _decoded(specs: list[dict[str, Any]], content: bytes) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.errors import FigleafError
+from figleaf.errors import FigleafError, RuntimeMissingError
 from figleaf.evaluate.scorer import Scorer
 from figleaf.export.bundle import PARITY
 from figleaf.export.formats import FORMATS
@@ -36,16 +36,17 @@ class Answers:
         """Whether nothing is wrong, as far as it was looked at."""
         if self.parity is None:
             return self.absent
-        return self.held is None or self.parity.max_probability_diff <= self.held
+        return self.parity.max_probability_diff <= (1.0 if self.held is None else self.held)  # infinity is above both
 
 
-def answers(folder: Path, formats: Sequence[str], pictures: Callable[[int], NDArray[np.uint8]]) -> dict[str, Answers]:
+def answers(
+    folder: Path, formats: Sequence[str], lossy: Collection[str], pictures: Callable[[int], NDArray[np.uint8]]
+) -> dict[str, Answers]:
     """Score the pictures with each of `formats` and compare with the first of them that can be read.
 
-    `pictures` gives them, (N, S, S, 3), for an input size S. A format that cannot be read here, as its runtime is
-    missing, has a reason instead of a comparison; so have damaged ones.
+    `pictures` gives them, (N, S, S, 3), for an input size S; `lossy` are the formats that lose something. What cannot
+    be read has a reason instead of a comparison: its runtime is missing, or it is damaged, or of another network.
     """
-    lossy = _lossy(folder)
     found: dict[str, Answers] = {}
     reference: Scorer | None = None
     for name in formats:
@@ -53,31 +54,31 @@ def answers(folder: Path, formats: Sequence[str], pictures: Callable[[int], NDAr
         try:
             scorer = FORMATS[name].read(folder / FORMATS[name].place)
         except FigleafError as error:
-            found[name] = Answers(None, held, str(error), absent="install it with" in str(error))
+            found[name] = Answers(None, held, str(error), absent=isinstance(error, RuntimeMissingError))
             continue
         reference = reference or scorer
+        if (scorer.classes, scorer.input_size) != (reference.classes, reference.input_size):
+            found[name] = Answers(None, held, f"of another network than {next(iter(found), name)}")
+            continue
         compared = compare(reference, scorer, pictures(scorer.input_size), getattr(scorer, "threshold", None))
         found[name] = Answers(compared, held)
     return found
 
 
-def formats_in(folder: Path, files: Collection[str]) -> list[str]:
-    """The formats that are in `folder` with nothing but `files`, POSIX paths in it; what loses nothing comes first."""
+def formats_in(folder: Path, files: Collection[str]) -> tuple[list[str], set[str]]:
+    """The formats that are in `folder` with nothing but `files`, POSIX paths in it, and which of them lose something.
+
+    What loses nothing comes first.
+    """
 
     def known(place: Path) -> bool:
         inside = [path for path in place.rglob("*") if not path.is_dir()] if place.is_dir() else [place]
         return place.exists() and all(path.relative_to(folder).as_posix() in files for path in inside)
 
-    lossy = _lossy(folder)
     there = [name for name, form in FORMATS.items() if known(folder / form.place)]
-    return sorted(there, key=lambda name: name in lossy)
-
-
-def _lossy(folder: Path) -> set[str]:
-    known = {name for name, form in FORMATS.items() if form.lossy}
-    try:
+    lossy = {name for name in there if FORMATS[name].lossy}
+    if "tfjs" in there and PARITY in files:
+        # Its kernels lose something or not, as they are stored: the export noted which.
         report: Any = json.loads((folder / PARITY).read_text(encoding="utf-8"))
-        # tfjs loses something or not, as its kernels are: the export noted which.
-        return {name for name in known if name != "tfjs" or name in report.get("probability_tolerance", {})}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return known
+        lossy -= {"tfjs"} - set(report.get("probability_tolerance", {}))
+    return sorted(there, key=lambda name: name in lossy), lossy

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO
 
 from figleaf.data.decode import DecodeError, read_bytes
-from figleaf.errors import FigleafError
 
 INSIDE = "::"  # between an archive's path and a member's name
 MEMBER_MAX_BYTES = 1 << 28  # a member is held in memory whole, and several at once
@@ -37,15 +36,16 @@ class Item:
 def items_of(paths: Iterable[str]) -> Iterator[Item]:
     """The items of files, folders (with all below them, by name) and archives, in order.
 
-    Raises `FigleafError` for a path that is an address or does not exist. What fails later is an item whose `read`
-    says why: a folder that cannot be listed, a broken archive.
+    What fails is an item whose `read` says why: a path that does not exist, or no longer, an address, which is never
+    fetched, a folder that cannot be listed, a broken archive.
     """
     for path in paths:
-        if "://" in path:
-            raise FigleafError(f"{path}: addresses are never fetched; name files, folders or archives")
-        if not os.path.lexists(path):
-            raise FigleafError(f"{path}: no such file or folder")
-        yield from _below(Path(path))
+        if os.path.lexists(path):
+            yield from _below(Path(path))
+        elif "://" in path:
+            yield _broken(path, "addresses are never fetched")
+        else:
+            yield _broken(path, "no such file or folder")
 
 
 def paths_from(lines: IO[str]) -> Iterator[str]:

@@ -51,10 +51,10 @@ class RowFile:
         with explained(self.out):
             self.out.parent.mkdir(parents=True, exist_ok=True)
             self._require_ours()
-            self._recall()
+            write_text(self._state, json.dumps(self._identity) + "\n")  # first: rows without it are nobody's
             self._file = self.lines.open("a", encoding="utf-8")
             _lock(self._file, self.lines)
-            write_text(self._state, json.dumps(self._identity) + "\n")
+            self._recall()
         return self
 
     def __exit__(
@@ -113,12 +113,12 @@ class RowFile:
             return
         try:
             earlier = json.loads(self._state.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             earlier = None
         if earlier != self._identity:
             raise FigleafError(
-                f"--out {self.out}: holds rows of another model or threshold, by {self._state.name}; name another "
-                "file, or remove both"
+                f"--out {self.out}: holds rows of another model, threshold or policy, by {self._state.name}; name "
+                "another file, or remove both"
             )
         if self.out != self.lines and self.out.exists() and not self.lines.exists():
             self._unmake()
@@ -130,19 +130,21 @@ class RowFile:
                 file.write(json.dumps(row) + "\n")
 
     def _recall(self) -> None:
-        """Learn which paths have a row; a last line that a killed process left half is cut off."""
-        if not self.lines.exists():
-            return
+        """Learn which paths have a row; a last line that a killed process left half is cut off.
+
+        Raises `FigleafError` for a line that is damaged otherwise: what stands behind it may be somebody's only copy.
+        """
         whole = 0
         with self.lines.open("rb") as file:
-            for line in file:
-                try:
-                    path = json.loads(line)["path"] if line.endswith(b"\n") else None
-                except (ValueError, KeyError, TypeError):
-                    path = None
-                if path is None:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
                     break
-                self._done.add(_key(path))
+                try:
+                    self._done.add(_key(json.loads(line)["path"]))
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    raise FigleafError(
+                        f"{self.lines}: line {number} is damaged; mend or remove that line, or name another file"
+                    ) from error
                 whole += len(line)
         if whole < self.lines.stat().st_size:
             os.truncate(self.lines, whole)

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from figleaf.errors import FigleafError
+from figleaf.errors import FigleafError, RuntimeMissingError
 
 
 def load_keras() -> Any:
@@ -12,7 +12,7 @@ def load_keras() -> Any:
     try:
         import keras
     except ImportError as error:
-        raise FigleafError(f".keras files need Keras ({error}): pip install 'figleaf[keras]'") from error
+        raise RuntimeMissingError(f".keras files need Keras ({error}): pip install 'figleaf[keras]'") from error
     if keras.backend.backend() != "torch":
         raise FigleafError(
             f"Keras runs on {keras.backend.backend()} here, by KERAS_BACKEND or ~/.keras/keras.json: set "
