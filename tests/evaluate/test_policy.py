@@ -31,7 +31,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"format": 2}, "format: expected 1"),
-        ({"temperature": 0}, "temperature=0: expected 0.01 to 100.0"),
+        ({"temperature": 0}, "temperature=0: expected a number from 0.01 to 100.0"),
         ({"temperature": 1e308}, "temperature=1e+308: expected"),
         ({"temperature": 10**400}, "temperature=1000"),
         ({"format": True}, "format: expected 1"),
