@@ -16,6 +16,7 @@ object.
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -90,7 +91,10 @@ def _node_peers(folder: Path) -> Path | None:
 
 
 class _System:
-    """A process that answers a line of JSON for each path on its standard input."""
+    """A process that answers a line of JSON for each path on its standard input.
+
+    It is stopped while others are asked: idle threads of onnxruntime go on spinning, and would take their cores.
+    """
 
     def __init__(self, command: list[str], cores: int) -> None:
         wanted = sorted(os.sched_getaffinity(0))[:cores]
@@ -103,15 +107,20 @@ class _System:
             preexec_fn=lambda: os.sched_setaffinity(0, wanted),
         )
         self.about = self._read()
+        self._process.send_signal(signal.SIGSTOP)
 
     def ask(self, path: Path) -> dict[str, Any]:
         assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
         self._process.stdin.write(f"{path}\n")
         self._process.stdin.flush()
-        return self._read()
+        answer = self._read()
+        self._process.send_signal(signal.SIGSTOP)
+        return answer
 
     def close(self) -> None:
         assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
         self._process.stdin.close()
         self._process.wait(timeout=60)
 
