@@ -10,6 +10,7 @@ from figleaf.config import CalibrateConfig, DataConfig, compose, from_dict, home
 from figleaf.errors import FigleafError
 
 if TYPE_CHECKING:
+    from figleaf.evaluate.policy import Policy
     from figleaf.evaluate.predictions import Predictions
     from figleaf.tracking.find import FoundRun
 
@@ -107,22 +108,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def _predictions(config: CalibrateConfig, run: "FoundRun") -> tuple["Predictions", str]:
     """Of the run's checkpoint, or of the file, on calib, val and test; and the file's SHA-256, "" without one."""
-    from figleaf.commands.run_facts import settings_of
+    from figleaf.commands.run_facts import own_manifest, settings_of
     from figleaf.commands.run_names import weights_of
     from figleaf.commands.scorers import open_scorer
     from figleaf.data.cache import data_hash
     from figleaf.evaluate.predictions import predict
     from figleaf.evaluate.saved_scorer import scorer_of
-    from figleaf.train.inputs import decode_for, read_manifest
+    from figleaf.train.inputs import decode_for
 
     data = from_dict(settings_of(run)["data"], DataConfig)
-    try:
-        manifest = read_manifest(data, home())
-    except FigleafError as error:
-        raise FigleafError(
-            f"the run's own pictures, to calibrate on, cannot be found: {error}; start from the folder that the run "
-            "started from"
-        ) from error
+    manifest = own_manifest(data, "to calibrate on", "train again, where they are now")
     if "calib" not in manifest.splits:
         raise FigleafError(
             f"run={config.run}: trained on all of its train split, so nothing is left to calibrate on; train with "
@@ -168,7 +163,7 @@ def _parts(calib: "Predictions", seed: int) -> tuple["Predictions", "Predictions
     return replace(calib, table=parts[0]), replace(calib, table=parts[1])
 
 
-def _policy(config: CalibrateConfig, run: "FoundRun", calib: "Predictions", temperature: float) -> Any:
+def _policy(config: CalibrateConfig, run: "FoundRun", calib: "Predictions", temperature: float) -> "Policy":
     from figleaf.evaluate.calibration import at_temperature, one_of_each_group, safe_threshold
     from figleaf.evaluate.policy import Policy, Rule
 
@@ -189,7 +184,7 @@ def _policy(config: CalibrateConfig, run: "FoundRun", calib: "Predictions", temp
     return Policy(run.run_id, calib.classes, calib.unsafe, temperature, tuple(rules))
 
 
-def _measured(policy: Any, part: "Predictions", temperature: float) -> dict[str, float]:
+def _measured(policy: "Policy", part: "Predictions", temperature: float) -> dict[str, float]:
     """What the policy does on a split that it was not made from, and how well probabilities fit there."""
     import numpy as np
 

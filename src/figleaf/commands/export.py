@@ -12,7 +12,6 @@ from figleaf.config import DataConfig, ExportConfig, compose, from_dict, home, t
 from figleaf.errors import FigleafError
 
 if TYPE_CHECKING:
-    from figleaf.data.manifest import Manifest
     from figleaf.evaluate.scorer import Scorer
     from figleaf.export.parity import Quality
     from figleaf.export.tfjs import Dtype
@@ -118,7 +117,9 @@ def _pictures(config: ExportConfig, data: DataConfig) -> list[Path]:
         if not found:
             raise FigleafError(f"images={folder}: no pictures there ({', '.join(sorted(SUFFIXES))})")
     else:
-        manifest = _manifest(data, "to compare on", "pass images=FOLDER to compare on others")
+        from figleaf.commands.run_facts import own_manifest
+
+        manifest = own_manifest(data, "to compare on", "pass images=FOLDER to compare on others")
         found = manifest.select("test" if "test" in manifest.splits else "val").paths
     chosen = np.unique(np.linspace(0, len(found) - 1, min(config.parity_images, len(found))).astype(int))
     return [found[index] for index in chosen]
@@ -126,9 +127,10 @@ def _pictures(config: ExportConfig, data: DataConfig) -> list[Path]:
 
 def _calibration(config: ExportConfig, data: DataConfig, size: int) -> NDArray[np.uint8]:
     """An even choice of the run's training pictures (N, `size`, `size`, 3), in the order of the manifest."""
+    from figleaf.commands.run_facts import own_manifest
     from figleaf.train.inputs import decode_for
 
-    manifest = _manifest(data, "to calibrate on", "leave out onnx_int8").select("train")
+    manifest = own_manifest(data, "to calibrate on", "leave out onnx_int8").select("train")
     decoded = decode_for(manifest, size, data, home())
     usable = np.flatnonzero(decoded.usable)
     chosen = np.unique(np.linspace(0, len(usable) - 1, min(config.calibration_images, len(usable))).astype(int))
@@ -141,6 +143,7 @@ def _quality(config: ExportConfig, data: DataConfig, needed: bool) -> "Quality |
 
     None, unless it is `needed`, where the pictures are gone or show nothing, being all safe or all unsafe.
     """
+    from figleaf.commands.run_facts import own_manifest
     from figleaf.data.cache import data_hash
     from figleaf.evaluate.metrics import metrics
     from figleaf.evaluate.predictions import predict
@@ -148,7 +151,7 @@ def _quality(config: ExportConfig, data: DataConfig, needed: bool) -> "Quality |
     from figleaf.train.inputs import decode_for
 
     try:
-        manifest = _manifest(data, "of val", "leave out onnx_int8").select("val")
+        manifest = own_manifest(data, "of val", "leave out onnx_int8").select("val")
         if len(set(manifest.is_unsafe)) < (2 if manifest.unsafe else 1):
             raise FigleafError(f"{manifest.name}: its val split does not hold pictures of both labels")
     except FigleafError as error:
@@ -164,15 +167,3 @@ def _quality(config: ExportConfig, data: DataConfig, needed: bool) -> "Quality |
         return metrics(predict(scorer, manifest, decoded, data_hash=digest), None)[key]
 
     return Quality(f"val/{key}", of, config.max_drop)
-
-
-def _manifest(data: DataConfig, purpose: str, way_out: str) -> "Manifest":
-    from figleaf.train.inputs import read_manifest
-
-    try:
-        return read_manifest(data, home())
-    except FigleafError as error:
-        raise FigleafError(
-            f"the run's own pictures, {purpose}, cannot be found: {error}; start from the folder that the run started "
-            f"from, or {way_out}"
-        ) from error

@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from figleaf.config import DataConfig, home
+from figleaf.errors import FigleafError
 from figleaf.export.facts import ModelFacts
 from figleaf.tracking.find import FoundRun
 from figleaf.vgg.skin_map import SHARE_THRESHOLD, SKIN_THRESHOLD
+
+if TYPE_CHECKING:
+    from figleaf.data.manifest import Manifest
 
 
 def settings_of(run: FoundRun) -> dict[str, Any]:
@@ -34,3 +39,16 @@ def facts_of(run: FoundRun, metadata: Mapping[str, Any], settings: Mapping[str, 
         skin_threshold=metadata.get(SKIN_THRESHOLD),
         share_threshold=metadata.get(SHARE_THRESHOLD),
     )
+
+
+def own_manifest(data: DataConfig, purpose: str, way_out: str) -> "Manifest":
+    """The samples of a finished run, by its `data`. Raises `FigleafError` with the `way_out` when they have moved."""
+    from figleaf.train.inputs import read_manifest
+
+    try:
+        return read_manifest(data, home())
+    except FigleafError as error:
+        raise FigleafError(
+            f"the run's own pictures, {purpose}, cannot be found: {error}; start from the folder that the run started "
+            f"from, or {way_out}"
+        ) from error

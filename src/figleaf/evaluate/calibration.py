@@ -105,7 +105,7 @@ def safe_threshold(
     if risk not in RISKS:
         raise ValueError(f"risk {risk!r}: expected one of {', '.join(RISKS)}")
     counted = int((~is_unsafe if risk == "fpr" else is_unsafe).sum())
-    # One false alarm fewer than any: what could be shown if no picture were on the wrong side.
+    # The exact binomial bound when none of them is on the wrong side: no threshold can show more.
     bound = 1.0 if not counted else 1.0 - (1.0 - confidence) ** (1.0 / counted)
     reachable = bound if risk == "fpr" else 1.0 - bound
     if not (target >= reachable if risk == "fpr" else target <= reachable):
@@ -152,7 +152,11 @@ def coverage_table(scores: NDArray[np.float64], is_unsafe: NDArray[np.bool_]) ->
 
 
 def _candidates(scores: NDArray[np.float64], falling: bool) -> NDArray[np.float64]:
-    """Thresholds halfway between scores, and beyond them, in the order of testing; at most 1,000 of them."""
+    """Thresholds halfway between scores, and beyond them, in the order of testing; at most 1,000 of them.
+
+    They may come from the scores that they are tested on: between two scores nothing changes, and along the sequence
+    the counted risk only grows, so what passes is what would pass if every number from 0 to 1 were tested.
+    """
     distinct = np.unique(scores)
     halfway = np.concatenate([[0.0], (distinct[1:] + distinct[:-1]) / 2, [1.0]])
     if len(halfway) > 1000:
