@@ -25,6 +25,7 @@ from figleaf.settings import (
     CalibrateConfig,
     CheckConfig,
     DataConfig,
+    DistillConfig,
     EvaluateConfig,
     ExportConfig,
     LaunchConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "CalibrateConfig",
     "CheckConfig",
     "DataConfig",
+    "DistillConfig",
     "EvaluateConfig",
     "ExportConfig",
     "LaunchConfig",
@@ -78,6 +80,7 @@ __all__ = [
     "groups_of",
     "home",
     "keys_with_defaults",
+    "teacher_sha256",
     "to_dict",
     "to_yaml",
     "web_dir",
@@ -207,12 +210,15 @@ def to_yaml(config: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
 
 
-def fingerprint(config: TrainConfig, data_hash: str, absent_weights_sha256: str = "") -> str:
+def fingerprint(
+    config: TrainConfig, data_hash: str, absent_weights_sha256: str = "", absent_teacher_sha256: str = ""
+) -> str:
     """Hex digest of everything that determines the result: the configuration less bookkeeping, and the data.
 
     A value that is the schema's default is left out, so that a run keeps its fingerprint when the schema gains a key
     whose default is what was done before; a default must therefore never come to mean something else.
-    `absent_weights_sha256` stands for the content of `model.weights` where that file is not on this machine.
+    `absent_weights_sha256` stands for the content of `model.weights` where that file is not on this machine, and
+    `absent_teacher_sha256` for that of `distill.teacher`.
     """
     values = {k: v for k, v in _not_default(config).items() if k not in _INCIDENTAL}
     for group, incidental in _INCIDENTAL_KEYS.items():
@@ -221,6 +227,8 @@ def fingerprint(config: TrainConfig, data_hash: str, absent_weights_sha256: str 
     digest = weights_sha256(config) or ("" if config.weights == "none" else absent_weights_sha256)
     if digest:  # its content, wherever it lies
         values["model"] = {**values["model"], "weights": f"{kind}:{digest}" if kind else digest}
+    if config.distill.teacher is not None and (digest := teacher_sha256(config) or absent_teacher_sha256):
+        values["distill"] = {**values["distill"], "teacher": digest}
     canonical = json.dumps({"config": values, "data": data_hash}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -231,13 +239,23 @@ def weights_sha256(config: TrainConfig) -> str:
     return sha256_file(path) if path.is_file() else ""
 
 
+def teacher_sha256(config: TrainConfig) -> str:
+    """Hex digest of the file that `distill.teacher` names; empty when it names none, or none that is here."""
+    path = Path(config.distill.teacher or "").expanduser()
+    return sha256_file(path) if path.is_file() else ""
+
+
 def _not_default(config: Any) -> dict[str, Any]:
-    """The nested values of a configuration that differ from the schema's defaults."""
+    """The nested values of a configuration that differ from the schema's defaults; a group that may be left out, only
+    when it says something.
+    """
     found: dict[str, Any] = {}
     for part in dataclasses.fields(config):
         value = getattr(config, part.name)
         if dataclasses.is_dataclass(value):
-            found[part.name] = _not_default(value)
+            said = _not_default(value)
+            if said or part.default_factory is dataclasses.MISSING:
+                found[part.name] = said
         elif value != (part.default if part.default_factory is dataclasses.MISSING else part.default_factory()):
             found[part.name] = value
     return found

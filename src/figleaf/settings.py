@@ -135,6 +135,18 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """Learning from what a trained network says of each picture, besides the labels; nothing without a `teacher`."""
+
+    teacher: str | None = None  # weights of a trained run: `figleaf export run=... format=[safetensors]` writes them
+    temperature: float = field(default=4.0, metadata=_positive())  # by which both networks' logits are divided
+    # Of the teacher's word in the loss; the labels have the rest.
+    weight: float = field(default=0.9, metadata=_fraction(zero=False, one=True))
+    features: float = field(default=0.0, metadata=_at_least(0))  # weight of matching the last stage's mean activations
+    views: int = field(default=4, metadata=_at_least(1))  # augmented views of a picture that the teacher looks at
+
+
+@dataclass(frozen=True)
 class TrainerConfig:
     """Where and for how long."""
 
@@ -192,6 +204,7 @@ class TrainConfig:
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     tracking: TrackingConfig
+    distill: DistillConfig = field(default_factory=DistillConfig)
     seed: int = field(default=1, metadata=_seed())
     name: str | None = None  # default: made from what varies
     study: str | None = None

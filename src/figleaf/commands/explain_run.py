@@ -94,7 +94,12 @@ def _explanation(run: "FoundRun", origin: "Origin", today: "Today") -> dict[str,
             "today": {"commit": today.commit, "is_dirty": today.is_dirty},
             "is_todays": today.same_code,
         },
-        "data": {"name": origin.data_name, "hash": origin.data_hash, "weights_sha256": origin.weights_sha256},
+        "data": {
+            "name": origin.data_name,
+            "hash": origin.data_hash,
+            "weights_sha256": origin.weights_sha256,
+            "teacher_sha256": origin.teacher_sha256,
+        },
         "machine": origin.hardware,
         "differences": {
             "platform": today.platform,
@@ -119,6 +124,8 @@ def _print(told: dict[str, Any], origin: "Origin", *, whole_diff: bool) -> None:
     lines.append(f"data      {told['data']['name']}, hash {told['data']['hash']}")
     if told["data"]["weights_sha256"]:
         lines.append(f"weights   SHA-256 {told['data']['weights_sha256']}")
+    if told["data"]["teacher_sha256"]:
+        lines.append(f"teacher   SHA-256 {told['data']['teacher_sha256']}")
     lines.append(f"machine   {', '.join(f'{key} {value}' for key, value in told['machine'].items())}")
     lines += [f"          {key}: then {then}, now {now_}" for key, (then, now_) in differences["machine"].items()]
     lines.append(

@@ -9,7 +9,7 @@ from typing import Any
 from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
 from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict
 from figleaf.errors import FigleafError
-from figleaf.vgg.weights_file import require_weights_file
+from figleaf.vgg.weights_file import require_teacher_file, require_weights_file
 
 EPILOG = """\
 An interrupted run goes on when the same command is given again (resume=auto). A finished one is not repeated;
@@ -84,6 +84,7 @@ def _require_files(config: TrainConfig) -> None:
     """Refuse what is not there at once: what would read it takes seconds to import."""
     require_manifest(config.data)
     require_weights_file(config.weights)
+    require_teacher_file(config.distill.teacher)
 
 
 def _train(config: TrainConfig) -> int:

@@ -39,11 +39,11 @@ COMMIT_TAG, DIRTY_TAG = "figleaf.git_commit", "figleaf.git_dirty"
 BEST_TAG = "figleaf.best_sha256"  # of the checkpoint that was measured
 _KEPT_TAGS = (
     *(STUDY_TAG, ARM_TAG, SEED_TAG, FINGERPRINT_TAG, DATA_HASH_TAG, COMMIT_TAG, DIRTY_TAG),
-    *("figleaf.data_name", "figleaf.weights_sha256", BEST_TAG, "figleaf.source_run_id"),
+    *("figleaf.data_name", "figleaf.weights_sha256", "figleaf.teacher_sha256", BEST_TAG, "figleaf.source_run_id"),
 )
 # Where this machine keeps things, and, in a tracker's address, perhaps a password.
 _LOCAL = ("tracking", "parent_run_id", "resume")
-_PATHS = ("manifest", "root", "weights")  # of `data` and `model`
+_PATHS = ("manifest", "root", "weights", "teacher")  # of `data`, `model` and `distill`
 
 _SAMPLES = pa.schema([pa.field(name, pa.string(), nullable=False) for name in SAMPLE_COLUMNS])
 _LOGITS = pa.schema(
@@ -161,7 +161,8 @@ class Record:
         own = self.tags[DATA_HASH_TAG]
         if data_hash is not None and data_hash != own:
             return False
-        return fingerprint(config, own, self.tags.get("figleaf.weights_sha256", "")) == self.tags[FINGERPRINT_TAG]
+        absent = (self.tags.get(tag, "") for tag in ("figleaf.weights_sha256", "figleaf.teacher_sha256"))
+        return fingerprint(config, own, *absent) == self.tags[FINGERPRINT_TAG]
 
     def save(self, results: Path, name: str) -> Path:
         """Write the record to a results folder and return its JSON file. Equal records give equal bytes."""

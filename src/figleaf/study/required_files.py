@@ -37,6 +37,8 @@ def _faults(config: TrainConfig) -> Iterator[tuple[str, str | None, str]]:
             yield "data.root", data.root, "no such folder"
     if (path := absent_weights_file(config.weights)) is not None:
         yield "model.weights", path, "no such file"
+    if (teacher := config.distill.teacher) is not None and not Path(teacher).expanduser().is_file():
+        yield "distill.teacher", teacher, "no such file"
 
 
 def _told(study: Study, fault: tuple[str, str | None, str], arms: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from figleaf.config import TrainConfig
 from figleaf.data.sampler import BatchPlan, IntArray, plan_batches
 from figleaf.data.splits import class_weights
 from figleaf.train.classification import Classification
+from figleaf.train.distillation import Distillation
 from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs
 from figleaf.train.module import Classifier
@@ -40,7 +41,9 @@ def make_plan(config: TrainConfig, inputs: Inputs, rows: IntArray, rank: int, wo
 
 def make_objective(config: TrainConfig, inputs: Inputs) -> Objective:
     """What the head of `config` is trained for. Raises `FigleafError` for what does not go together with it."""
-    return Segmentation.of(config, inputs) if config.network.head == "dense" else Classification.of(config, inputs)
+    if config.network.head == "dense":
+        return Segmentation.of(config, inputs)
+    return Classification.of(config, inputs) if config.distill.teacher is None else Distillation.of(config, inputs)
 
 
 def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> Classifier:
@@ -73,6 +76,7 @@ def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> C
         config.optimizer,
         total_steps=config.trainer.max_steps or plan.steps_per_epoch * config.trainer.epochs,
         seed=config.seed,
+        hint=objective.hint(net) if isinstance(objective, Distillation) else None,
     )
 
 

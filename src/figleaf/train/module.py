@@ -14,11 +14,14 @@ from figleaf.data.loader import Batch
 from figleaf.train.frozen import logits_of
 from figleaf.train.objective import Objective
 from figleaf.train.ranks import gathered
-from figleaf.vgg.network import VGG
+from figleaf.vgg.network import HEAD, VGG
 
 
 class Classifier(pl.LightningModule):
-    """Trains `network` on the batches of its `objective`; `total_steps`: optimiser steps of the whole training."""
+    """Trains `network` on the batches of its `objective`; `total_steps`: optimiser steps of the whole training.
+
+    A `hint` learns with the network and adds its loss, of the spatial means (N, F) of what the last stage gives.
+    """
 
     def __init__(
         self,
@@ -28,9 +31,11 @@ class Classifier(pl.LightningModule):
         *,
         total_steps: int,
         seed: int,
+        hint: torch.nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.hint = hint
         self.objective, self.settings, self.total_steps, self.seed = objective, settings, total_steps, seed
         self.average: AveragedModel | None = None
         if settings.ema_decay:
@@ -56,7 +61,9 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD or AdamW over the parameters that learn; weight decay on all of them, as in the VGG paper."""
         s = self.settings
-        parts = ((self.network.features, 1.0), (self.network.classifier, s.head_lr_factor))
+        parts = [(self.network.features, 1.0), (self.network.classifier, s.head_lr_factor)]
+        if self.hint is not None:
+            parts.append((self.hint, s.head_lr_factor))
         groups = [
             {"params": learning, "lr_factor": factor}
             for part, factor in parts
@@ -92,8 +99,12 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]) >> 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objective's loss."""
-        return self.objective.loss(logits_of(self.network, batch, self.frozen), batch)
+        """The objective's loss, and the hint's."""
+        if self.hint is None:
+            return self.objective.loss(logits_of(self.network, batch, self.frozen), batch)
+        maps = self.network.up_to_stage(batch["image"], HEAD)
+        hinted: Tensor = self.hint(maps.mean((2, 3)), batch)
+        return self.objective.loss(self.network.from_stage(maps, HEAD), batch) + hinted
 
     def update_average(self) -> None:
         """Move the weight average towards the network after an optimiser step."""

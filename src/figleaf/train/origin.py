@@ -33,6 +33,7 @@ class Origin:
     data_name: str
     data_hash: str
     weights_sha256: str
+    teacher_sha256: str
 
     @classmethod
     def of(cls, run: FoundRun) -> "Origin":
@@ -55,6 +56,7 @@ class Origin:
             data_name=run.tags.get("figleaf.data_name", ""),
             data_hash=run.tags.get("figleaf.data_hash", ""),
             weights_sha256=run.tags.get("figleaf.weights_sha256", ""),
+            teacher_sha256=run.tags.get("figleaf.teacher_sha256", ""),
         )
 
     def config(self) -> TrainConfig:

@@ -11,7 +11,16 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from figleaf.config import SearchConfig, SkinConfig, TrainConfig, home, to_dict, to_yaml, weights_sha256
+from figleaf.config import (
+    SearchConfig,
+    SkinConfig,
+    TrainConfig,
+    home,
+    teacher_sha256,
+    to_dict,
+    to_yaml,
+    weights_sha256,
+)
 from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_figure
 from figleaf.evaluate.metrics import slice_table
 from figleaf.evaluate.predictions import Predictions
@@ -141,6 +150,7 @@ def open_recorder(
         "figleaf.data_hash": inputs.data_hash,
         "figleaf.data_name": inputs.manifest.name,
         "figleaf.weights_sha256": weights_sha256(config),
+        **({"figleaf.teacher_sha256": teacher_sha256(config)} if config.distill.teacher is not None else {}),
         "figleaf.git_commit": git["commit"],
         "figleaf.git_dirty": str(git["dirty"]).lower(),
     }

@@ -21,8 +21,9 @@ from figleaf.train.measure import clock_metrics, cost_metrics, device_of
 from figleaf.train.pruning import Ask, Pruning
 from figleaf.train.ranks import process_group, require_equal_fingerprints, share
 from figleaf.train.records import Recorder, open_recorder
+from figleaf.train.teacher import require_pupil
 from figleaf.train.trainer import make_trainer
-from figleaf.vgg.weights_file import require_weights_file
+from figleaf.vgg.weights_file import require_teacher_file, require_weights_file
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ def train(
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    require_weights_file(config.weights)  # before the tracker has a run that could only fail
+    # Before the tracker has a run that could only fail.
+    require_weights_file(config.weights)
+    require_teacher_file(config.distill.teacher)
+    require_pupil(config)
     if isinstance(config.model, SkinConfig):
         from figleaf.train.fitting import require_system  # networks do without scikit-learn
 

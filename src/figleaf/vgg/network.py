@@ -28,6 +28,7 @@ STAGE_CHANNELS = (64, 128, 256, 512, 512)
 FC_FEATURES = 4096
 DENSE_FEATURES = 128
 STRIDE = 32  # five poolings
+HEAD = len(STAGE_CHANNELS)  # the head's number among the stages
 TORCHVISION_GRID = 7
 
 # Statistics of ImageNet in RGB order on the 0-255 scale, as torchvision's weights expect them.
@@ -224,7 +225,7 @@ class VGG(nn.Module):
         """What stage number `last` (0 to 5; 5 is the head) takes in, (N, C, h, w), of RGB images (N, 3, H, W)."""
         x: Tensor = self.normalize(rgb)
         for stage in self.stages[:last]:
-            x = stage(x)
+            x = self._through(stage, x)
         return x
 
     def train(self, mode: bool = True) -> Self:

@@ -8,6 +8,7 @@ from pathlib import Path
 from figleaf.errors import FigleafError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".npz", ".h5", ".hdf5", ".keras")
+TEACHER_SUFFIX = ".safetensors"
 _NO_FILE = ("none", "torchvision")  # what `model.weights` may say, or begin with, that is no path
 
 
@@ -26,4 +27,17 @@ def require_weights_file(weights: str) -> None:
         raise FigleafError(
             f"model.weights={weights}: no such file (looked for at {Path(path).expanduser().absolute()}); expected "
             f"none, torchvision:NAME or a path ending in {', '.join(SUFFIXES)}"
+        )
+
+
+def require_teacher_file(teacher: str | None) -> None:
+    """Raises `FigleafError` when `teacher`, the value of `distill.teacher`, names no file of weights of ours."""
+    if teacher is None:
+        return
+    path = Path(teacher).expanduser()
+    if path.suffix != TEACHER_SUFFIX or not path.is_file():
+        reason = "no such file" if path.suffix == TEACHER_SUFFIX else f"not a {TEACHER_SUFFIX} file"
+        raise FigleafError(
+            f"distill.teacher={teacher}: {reason} (looked for at {path.absolute()}); "
+            "`figleaf export run=RUN format=[safetensors]` writes one of a trained run"
         )
