@@ -70,10 +70,16 @@ class AugmentConfig:
     translate: float = field(default=0.0, metadata=_fraction())  # reflected padding, as a fraction of the side
     larger: float = field(default=1.0, metadata=_at_least(1))  # decode at size * larger and crop
     reflect: bool = False  # mirror left-right with probability 1/2
+    alternate: bool = False  # with reflect: in every other epoch instead of at random; see `figleaf.data.augment`
     scale_min: float = field(default=1.0, metadata=_fraction(zero=False, one=True))  # least area of a scale-jitter crop
     color_jitter: float = field(default=0.0, metadata=_fraction())
     pca_color: str = field(default="none", metadata=_one_of("none", "eig01", "std", "fancy_pca"))
     pca_strength: float = field(default=0.1, metadata=_at_least(0))  # AlexNet's sigma
+
+    @property
+    def is_off(self) -> bool:
+        """Whether pictures stay as they are, in every epoch."""
+        return self == AugmentConfig(pca_strength=self.pca_strength)
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class ModelConfig:
     dropout: float = field(default=0.5, metadata=_fraction())
     input_size: int = field(default=224, metadata=_at_least(32))
     adaptive_pool: bool = False  # torchvision's 7x7 adaptive pooling before the fc head
+    whiten: bool = False  # the first convolution is computed from the training pictures, and stays; see vgg.whitening
     weights: str = "none"  # none | torchvision:IMAGENET1K_V1 | shallower:PATH | path to .pth .safetensors .npz .h5
     frozen_stages: int = field(default=0, metadata={"rule": Rule(lambda x: 0 <= x <= 5, "0 to 5")})
     checkpoint_activations: bool = False  # less memory, one more forward pass
@@ -131,6 +138,7 @@ class OptimizerConfig:
     clip_norm: float | None = field(default=None, metadata=_at_least(0))
     ema_decay: float = field(default=0.0, metadata=_fraction())  # 0: no weight averaging
     head_lr_factor: float = field(default=1.0, metadata=_at_least(0))
+    bn_bias_lr_factor: float = field(default=1.0, metadata=_positive())  # of batch norms; their decay is divided by it
     lr_scaling: str = field(default="none", metadata=_one_of("none", "linear"))  # linear: lr * batch_size / 256
 
 
@@ -161,6 +169,9 @@ class TrainerConfig:
     workers: int = field(default=0, metadata=_at_least(0))  # processes that augment
     threads: int | None = field(default=None, metadata=_at_least(1))
     deterministic: bool = True
+    grow_from: int | None = field(default=None, metadata=_at_least(32))  # side in px of the first steps' pictures
+    grow_share: float = field(default=0.5, metadata=_fraction(zero=False, one=True))  # of the steps, until full size
+    target: float | None = None  # of the monitored metric on val: training stops once it is reached
     early_stopping: int = field(default=0, metadata=_at_least(0))  # epochs without a better monitor; 0: never
     checkpoint_seconds: float = field(default=60.0, metadata=_at_least(0))
     log_every_steps: int = field(default=10, metadata=_at_least(1))

@@ -35,6 +35,16 @@ def sample_generator(seed: int, epoch: int, index: int) -> Generator:
     return Generator(np.random.PCG64(SeedSequence((seed, epoch, index))))
 
 
+def mirrored_in_turn(image_u8: UInt8Array, seed: int, epoch: int, index: int) -> UInt8Array:
+    """The image (H, W[, channels]), mirrored left and right in every other epoch; a coin says in the odd or the even.
+
+    With random mirroring a picture is seen the same way round in two epochs that follow each other half of the time.
+    In turn, it never is ("alternating flip", Jordan 2024, "94 % on CIFAR-10 in 3.29 seconds on a single GPU").
+    """
+    coin = SeedSequence((seed, index)).generate_state(1)[0]
+    return np.ascontiguousarray(image_u8[:, ::-1]) if (int(coin) + epoch) % 2 else image_u8
+
+
 @dataclass(frozen=True)
 class RandomView:
     """Looks at a random part of the image: the geometric step."""

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from figleaf.data.augment import Augmentation, ViewThenColors, sample_generator
+from figleaf.data.augment import Augmentation, ViewThenColors, mirrored_in_turn, sample_generator
 from figleaf.data.collate import image_batch
 from figleaf.data.masks import Masks, is_skin
 from figleaf.data.sampler import BatchPlan, IntArray
@@ -22,7 +22,8 @@ Draw = tuple[int, int]
 class TrainingSamples(Dataset[NDArray[np.uint8]]):
     """Augmented training pictures: a sample is a function of (seed, epoch, position) and of nothing else.
 
-    `pixels` uint8 (N, H, W, 3), usually memory-mapped; `rows` (n,) the usable ones; `labels` int64 (N,).
+    `pixels` uint8 (N, H, W, 3), usually memory-mapped; `rows` (n,) the usable ones; `labels` int64 (N,). `alternate`:
+    mirrored in every other epoch, see `mirrored_in_turn`.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class TrainingSamples(Dataset[NDArray[np.uint8]]):
         rows: IntArray,
         augmentation: Augmentation,
         seed: int,
+        alternate: bool = False,
     ) -> None:
         self.pixels, self.labels, self.rows = pixels, labels, rows
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.seed, self.alternate = augmentation, seed, alternate
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,7 +45,10 @@ class TrainingSamples(Dataset[NDArray[np.uint8]]):
         """One augmented picture (S, S, 3)."""
         epoch, position = draw
         row = int(self.rows[position])
-        return self.augmentation(self.pixels[row], sample_generator(self.seed, epoch, row))
+        return self._turned(self.augmentation(self.pixels[row], sample_generator(self.seed, epoch, row)), epoch, row)
+
+    def _turned(self, image_u8: NDArray[np.uint8], epoch: int, row: int) -> NDArray[np.uint8]:
+        return mirrored_in_turn(image_u8, self.seed, epoch, row) if self.alternate else image_u8
 
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
         """A whole batch at once: image uint8 (n, 3, S, S), label (n,), index (n,) the manifest row."""
@@ -62,8 +67,9 @@ class MaskedSamples(TrainingSamples):
         augmentation: ViewThenColors,
         seed: int,
         masks: Masks,
+        alternate: bool = False,
     ) -> None:
-        super().__init__(pixels, labels, rows, augmentation, seed)
+        super().__init__(pixels, labels, rows, augmentation, seed, alternate)
         self.of_mask, self.masks = augmentation.of_mask, masks
 
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
@@ -74,7 +80,8 @@ class MaskedSamples(TrainingSamples):
     def _share_u8(self, draw: Draw) -> NDArray[np.uint8]:
         epoch, position = draw
         row = int(self.rows[position])
-        return self.of_mask(self.masks.share_u8(row), sample_generator(self.seed, epoch, row))
+        share_u8 = self.of_mask(self.masks.share_u8(row), sample_generator(self.seed, epoch, row))
+        return self._turned(share_u8, epoch, row)
 
 
 def make_batch(images: torch.Tensor, labels: NDArray[np.int64], rows: IntArray) -> Batch:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from figleaf.config import TrainConfig
 from figleaf.data.sampler import BatchPlan, IntArray, plan_batches
 from figleaf.data.splits import class_weights
+from figleaf.errors import FigleafError
 from figleaf.train.classification import Classification
 from figleaf.train.distillation import Distillation
 from figleaf.train.folder import RunFolder
+from figleaf.train.growth import growth_of
 from figleaf.train.inputs import Inputs
 from figleaf.train.module import Classifier
 from figleaf.train.objective import Objective
@@ -47,9 +49,14 @@ def make_objective(config: TrainConfig, inputs: Inputs) -> Objective:
 
 
 def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> Classifier:
-    """The classifier with its initial weights: a function of the seed and the configuration."""
+    """The classifier with its initial weights: a function of the seed and the configuration.
+
+    Raises `FigleafError` for keys that do not go together.
+    """
     pl.seed_everything(config.seed, verbose=False)
     m = config.network
+    if m.whiten and m.weights != "none":
+        raise FigleafError(f"model.whiten=true with model.weights={m.weights}: would replace what is loaded; use one")
     net = VGG(
         depth=m.depth,
         batch_norm=m.batch_norm,
@@ -70,13 +77,15 @@ def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> C
     freeze(net, m.frozen_stages)
     if config.trainer.channels_last:
         net = net.to(memory_format=torch.channels_last)
+    total_steps = config.trainer.max_steps or plan.steps_per_epoch * config.trainer.epochs
     return Classifier(
         net,
         objective,
         config.optimizer,
-        total_steps=config.trainer.max_steps or plan.steps_per_epoch * config.trainer.epochs,
+        total_steps=total_steps,
         seed=config.seed,
         hint=objective.hint(net) if isinstance(objective, Distillation) else None,
+        growth=growth_of(m, config.trainer, total_steps),
     )
 
 

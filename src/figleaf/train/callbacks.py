@@ -149,12 +149,18 @@ class BestWeights(Callback):
     """Keeps the weights of the best validation; says when to stop or to lower the learning rate.
 
     `save(network)` is called on rank 0. Ties of the monitor, common on small validation sets, go to the lower loss.
+    With a `target` training stops when the monitor has reached it.
     """
 
     def __init__(
-        self, save: Callable[[torch.nn.Module], None], *, patience: int, plateau: tuple[float, int, int] | None
+        self,
+        save: Callable[[torch.nn.Module], None],
+        *,
+        patience: int,
+        plateau: tuple[float, int, int] | None,
+        target: float | None = None,
     ):
-        self.save, self.patience, self.plateau = save, patience, plateau
+        self.save, self.patience, self.plateau, self.target = save, patience, plateau, target
         self.best: tuple[float, float] | None = None
         self.best_epoch = -1
         self.last_improved = -1  # the epoch since which patience counts: of the best, or of the last plateau drop
@@ -170,6 +176,8 @@ class BestWeights(Callback):
             if trainer.is_global_zero:
                 self.save(module.selected)
         if self.patience and epoch - self.best_epoch >= self.patience:
+            trainer.should_stop = True
+        if self.target is not None and value[0] >= self.target:
             trainer.should_stop = True
         if self.plateau is None:
             return

@@ -61,7 +61,8 @@ class Classification:
         """Pictures and labels."""
         inputs, seed = self.inputs, config.seed
         augmentation = inputs.augmentation(config.augment, config.model.input_size, seed)
-        return TrainingSamples(inputs.larger.pixels, inputs.manifest.labels, self.rows("train"), augmentation, seed)
+        pixels, labels, rows = inputs.larger.pixels, inputs.manifest.labels, self.rows("train")
+        return TrainingSamples(pixels, labels, rows, augmentation, seed, config.augment.alternate)
 
     def validation_batches(self, rows: NDArray[np.int64], batch_size: int) -> EvaluationLoader:
         """Pictures and labels."""

@@ -35,8 +35,9 @@ class TaughtSamples(TrainingSamples):
         rows: NDArray[np.int64],
         augmentation: Augmentation,
         lessons: Lessons,
+        alternate: bool,
     ) -> None:
-        super().__init__(pixels, labels, rows, augmentation, VIEW_SEED)
+        super().__init__(pixels, labels, rows, augmentation, VIEW_SEED, alternate)
         self.lessons = lessons
 
     def __getitem__(self, draw: Draw) -> NDArray[np.uint8]:
@@ -80,7 +81,7 @@ class Distillation(Classification):
     def training_samples(self, config: TrainConfig) -> TrainingSamples:
         """Pictures, labels and the teacher's answers."""
         plain = super().training_samples(config)
-        return TaughtSamples(plain.pixels, plain.labels, plain.rows, plain.augmentation, self.lessons)
+        return TaughtSamples(plain.pixels, plain.labels, plain.rows, plain.augmentation, self.lessons, plain.alternate)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """The labels' loss and the teacher's, weighted."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from figleaf.config import AugmentConfig, TrainConfig
+from figleaf.config import TrainConfig
 from figleaf.progress import track
 from figleaf.train.inputs import Inputs
 from figleaf.vgg.network import VGG
@@ -23,11 +23,7 @@ def frozen_features(net: VGG, inputs: Inputs, config: TrainConfig) -> Tensor | N
     where augmentation changes the pictures, and where the features would take more than 4 GiB.
     """
     stages = config.network.frozen_stages
-    if (
-        not stages
-        or config.network.head == "dense"
-        or config.augment != AugmentConfig(pca_strength=config.augment.pca_strength)
-    ):
+    if not stages or config.network.head == "dense" or not config.augment.is_off:
         return None
     pixels, device = inputs.pictures.pixels, next(net.parameters()).device
     rows = np.concatenate([inputs.rows("train"), inputs.rows("val")])

@@ -150,13 +150,18 @@ class Inputs:
         return found
 
     def augmentation(self, settings: AugmentConfig, size: int, seed: int) -> ViewThenColors:
-        """The training augmentation; the colour basis comes from the training split alone."""
+        """The training augmentation, but for mirroring in turn; the colour basis comes from the training split alone.
+
+        Raises `FigleafError` for settings that contradict each other.
+        """
+        if settings.alternate and not settings.reflect:
+            raise FigleafError("augment.alternate=true: is how pictures are mirrored; set augment.reflect=true, too")
         pca = settings.pca_color in ("eig01", "std")
         return build_augmentation(
             size=size,
             translate=settings.translate,
             larger=settings.larger,
-            reflect=settings.reflect,
+            reflect=settings.reflect and not settings.alternate,
             scale_min=settings.scale_min,
             color_jitter=settings.color_jitter,
             pca_color=settings.pca_color,

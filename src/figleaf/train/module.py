@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from figleaf.config import OptimizerConfig
 from figleaf.data.loader import Batch
 from figleaf.train.frozen import logits_of
+from figleaf.train.growth import Growth
 from figleaf.train.objective import Objective
 from figleaf.train.ranks import gathered
 from figleaf.vgg.network import HEAD, VGG
@@ -20,7 +21,8 @@ from figleaf.vgg.network import HEAD, VGG
 class Classifier(pl.LightningModule):
     """Trains `network` on the batches of its `objective`; `total_steps`: optimiser steps of the whole training.
 
-    A `hint` learns with the network and adds its loss, of the spatial means (N, F) of what the last stage gives.
+    A `hint` learns with the network and adds its loss, of the spatial means (N, F) of what the last stage gives. With
+    `growth` the first steps see smaller pictures.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class Classifier(pl.LightningModule):
         total_steps: int,
         seed: int,
         hint: torch.nn.Module | None = None,
+        growth: Growth | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.hint = hint
+        self.hint, self.growth = hint, growth
         self.objective, self.settings, self.total_steps, self.seed = objective, settings, total_steps, seed
         self.average: AveragedModel | None = None
         if settings.ema_decay:
@@ -64,10 +67,14 @@ class Classifier(pl.LightningModule):
         parts = [(self.network.features, 1.0), (self.network.classifier, s.head_lr_factor)]
         if self.hint is not None:
             parts.append((self.hint, s.head_lr_factor))
+        biases = {id(m.bias) for m in self.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+        # The decay of a step is the rate times this number: it stays what it is for the other weights.
+        kinds = [(False, 1.0), (True, s.bn_bias_lr_factor)] if s.bn_bias_lr_factor != 1 else [(None, 1.0)]
         groups = [
-            {"params": learning, "lr_factor": factor}
+            {"params": learning, "lr_factor": factor * scale, "weight_decay": s.weight_decay / scale}
             for part, factor in parts
-            if (learning := [p for p in part.parameters() if p.requires_grad])
+            for is_bias, scale in kinds
+            if (learning := [p for p in part.parameters() if p.requires_grad and is_bias in (None, id(p) in biases)])
         ]
         if s.name == "adamw":
             return torch.optim.AdamW(groups, self.peak_lr, betas=(s.momentum, 0.999), weight_decay=s.weight_decay)
@@ -100,6 +107,8 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective's loss, and the hint's."""
+        if self.growth is not None:
+            batch = {**batch, "image": self.growth(batch["image"], self.global_step)}
         if self.hint is None:
             return self.objective.loss(logits_of(self.network, batch, self.frozen), batch)
         maps = self.network.up_to_stage(batch["image"], HEAD)

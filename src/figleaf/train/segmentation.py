@@ -62,8 +62,8 @@ class Segmentation:
         inputs, seed = self.inputs, config.seed
         assert inputs.larger_masks is not None
         augmentation = inputs.augmentation(config.augment, config.model.input_size, seed)
-        rows, labels = self.rows("train"), inputs.manifest.labels
-        return MaskedSamples(inputs.larger.pixels, labels, rows, augmentation, seed, inputs.larger_masks)
+        rows, labels, in_turn = self.rows("train"), inputs.manifest.labels, config.augment.alternate
+        return MaskedSamples(inputs.larger.pixels, labels, rows, augmentation, seed, inputs.larger_masks, in_turn)
 
     def validation_batches(self, rows: NDArray[np.int64], batch_size: int) -> EvaluationLoader:
         """Pictures and masks."""

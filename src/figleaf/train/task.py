@@ -24,6 +24,7 @@ from figleaf.train.records import Recorder, open_recorder
 from figleaf.train.teacher import require_pupil
 from figleaf.train.trainer import make_trainer
 from figleaf.vgg.weights_file import require_teacher_file, require_weights_file
+from figleaf.vgg.whitening import whiten
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def _run(
     objective = make_objective(config, inputs)
     plan = make_plan(config, inputs, objective.rows("train"), rank, world_size)
     module = make_module(config, objective, plan)
+    if config.network.whiten:
+        whiten(module.network, inputs.pictures.pixels, objective.rows("train"), config.seed)
     clock = MetricRows(recorder.record, config.trainer.log_every_steps)
     if checkpoint is None or not checkpoint["finished"]:
         module.frozen = frozen_features(module.network, inputs, config)
@@ -126,6 +129,7 @@ def _run(
             lambda net: keep_best(net, folder, inputs, config),
             patience=config.trainer.early_stopping,
             plateau=plateau(config),
+            target=config.trainer.target,
         )
         durable = DurableCheckpoint(
             folder.last, seconds=config.trainer.checkpoint_seconds, offset=recorder.offset, commit=recorder.commit
@@ -147,7 +151,7 @@ def _run(
         clock.load_state_dict(checkpoint["callbacks"]["MetricRows"])
     measured = objective.measure(folder.best, module.selected, config, plan)
     net = module.selected.to(device_of(config))
-    found = measured.metrics | cost_metrics(net)
+    found = measured.metrics | cost_metrics(net) | {"cost/epochs": finished_steps / plan.steps_per_epoch}
     found |= clock_metrics(net, finished_steps * plan.batch_size, clock.train_seconds, config.trainer.precision)
     recorder.finish(replace(measured, metrics=found), finished_steps)
     return found

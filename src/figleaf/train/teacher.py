@@ -19,7 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from figleaf.config import ModelConfig, TrainConfig, home, teacher_sha256
-from figleaf.data.augment import ViewThenColors, sample_generator
+from figleaf.data.augment import mirrored_in_turn, sample_generator
 from figleaf.data.collate import image_batch
 from figleaf.errors import FigleafError
 from figleaf.files import atomic_path
@@ -91,7 +91,7 @@ def give_lessons(config: TrainConfig, inputs: Inputs, rows: NDArray[np.int64]) -
     file = Path(config.distill.teacher).expanduser()
     teacher = TorchScorer.load(file, device_of(config))
     _require_same_classes(teacher, inputs, file)
-    views = _views(config, inputs, teacher.input_size)
+    views = 1 if config.augment.is_off else config.distill.views
     folder = home() / "lessons" / _key(config, inputs, rows, views)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -101,23 +101,17 @@ def give_lessons(config: TrainConfig, inputs: Inputs, rows: NDArray[np.int64]) -
     return Lessons.load(folder)
 
 
-def _views(config: TrainConfig, inputs: Inputs, size: int) -> int:
-    """How many different views the augmentation gives; one where it changes nothing."""
-    plain = inputs.augmentation(config.augment, size, config.seed)
-    return 1 if _keeps_pictures(plain) else config.distill.views
-
-
-def _keeps_pictures(augmentation: ViewThenColors) -> bool:
-    g = augmentation.view.geometry
-    return not (augmentation.colors or g.translate or g.reflect or g.larger > 1 or g.scale_min < 1)
-
-
 def _at_size_of(teacher: TorchScorer, config: TrainConfig, inputs: Inputs) -> Callable[[int, int], NDArray[np.uint8]]:
     """View number `view` of a manifest row, (S, S, 3), at the teacher's size; to a pixel it is the student's."""
     augmentation = inputs.augmentation(config.augment, teacher.input_size, config.seed)
     side = augmentation.view.geometry.source_size
     pixels = decode_for(inputs.manifest, side, config.data, home()).pixels
-    return lambda view, row: augmentation(pixels[row], sample_generator(VIEW_SEED, view, row))
+
+    def seen(view: int, row: int) -> NDArray[np.uint8]:
+        rgb_u8 = augmentation(pixels[row], sample_generator(VIEW_SEED, view, row))
+        return mirrored_in_turn(rgb_u8, VIEW_SEED, view, row) if config.augment.alternate else rgb_u8
+
+    return seen
 
 
 @torch.inference_mode()
