@@ -35,6 +35,7 @@ ONLY_IN = {
     "albumentations": {"data/augment.py"},
     "optuna": {"study"},
     "submitit": {"study/cluster"},
+    "torch_pruning": {"vgg/channel_pruning.py"},
 }
 
 
