@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from figleaf.config import TrainConfig
 from figleaf.data.sampler import BatchPlan, IntArray, plan_batches
 from figleaf.data.splits import class_weights
+from figleaf.errors import FigleafError
 from figleaf.train.classification import Classification
 from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs
@@ -47,6 +48,11 @@ def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> C
     """The classifier with its initial weights: a function of the seed and the configuration."""
     pl.seed_everything(config.seed, verbose=False)
     m = config.network
+    if config.optimizer.bn_l1 and not m.batch_norm:
+        raise FigleafError(
+            f"optimizer.bn_l1={config.optimizer.bn_l1}: a penalty on the scales of batch norms, and this network has "
+            "none; pass model.batch_norm=true, or leave it at 0"
+        )
     net = VGG(
         depth=m.depth,
         batch_norm=m.batch_norm,
@@ -57,6 +63,9 @@ def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> C
         input_size=m.input_size,
         checkpoint_activations=m.checkpoint_activations,
         adaptive_pool=m.adaptive_pool,
+        channels=m.channels,
+        fc_features=m.fc_features,
+        fc_ranks=m.fc_ranks,
     )
     if m.weights.startswith(SHALLOWER):
         init_from_shallower(net, load(Path(m.weights.removeprefix(SHALLOWER)))[0])

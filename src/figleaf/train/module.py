@@ -14,6 +14,7 @@ from figleaf.data.loader import Batch
 from figleaf.train.frozen import logits_of
 from figleaf.train.objective import Objective
 from figleaf.train.ranks import gathered
+from figleaf.train.slimming import add_scale_penalty
 from figleaf.vgg.network import VGG
 
 
@@ -94,6 +95,10 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective's loss."""
         return self.objective.loss(logits_of(self.network, batch, self.frozen), batch)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Add what is no function of a sample to the gradients, which ranks and parts of a batch have made one."""
+        add_scale_penalty(self.network, self.settings.bn_l1)
 
     def update_average(self) -> None:
         """Move the weight average towards the network after an optimiser step."""
