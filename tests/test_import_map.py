@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "tracking": set(),
     "settings": set(),
     "overrides": {"settings"},
-    "config": {"settings", "overrides"},
+    "architecture": {"settings"},
+    "config": {"settings", "overrides", "architecture"},
     "train": {"explain", "evaluate", "skin", "vgg", "data", "tracking", "config"},
     "export": {"evaluate", "vgg", "data"},
     "explain": {"evaluate", "skin", "vgg", "data"},
@@ -35,6 +36,7 @@ ONLY_IN = {
     "albumentations": {"data/augment.py"},
     "optuna": {"study"},
     "submitit": {"study/cluster"},
+    "torch_pruning": {"vgg/channel_pruning.py"},
 }
 
 

@@ -16,14 +16,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from figleaf.architecture import completed, header
 from figleaf.errors import FigleafError
 from figleaf.files import sha256_file
 from figleaf.overrides import addressed, combinations
 from figleaf.settings import (
+    ARCHITECTURE,
     ROOTS,
     AugmentConfig,
     CalibrateConfig,
     CheckConfig,
+    CompressConfig,
     DataConfig,
     DistillConfig,
     EvaluateConfig,
@@ -51,6 +54,7 @@ __all__ = [
     "AugmentConfig",
     "CalibrateConfig",
     "CheckConfig",
+    "CompressConfig",
     "DataConfig",
     "DistillConfig",
     "EvaluateConfig",
@@ -84,7 +88,9 @@ __all__ = [
     "to_dict",
     "to_yaml",
     "web_dir",
+    "weights_origin",
     "weights_sha256",
+    "with_architecture",
 ]
 
 Config = TypeVar("Config")
@@ -139,7 +145,16 @@ def compose(root: str = "train", overrides: Sequence[str] = ()) -> Any:
     config: Any = from_dict(typing.cast(dict[str, Any], values), ROOTS[root])
     if hasattr(config, "data"):
         _require_read(config.data)
-    return config
+    return with_architecture(config) if isinstance(config, TrainConfig) else config
+
+
+def with_architecture(config: TrainConfig) -> TrainConfig:
+    """`config` with the architecture of the file that its model starts from, where that decides and is here.
+
+    Raises `FigleafError` when the file has none, or another than a key says.
+    """
+    model = config.model
+    return dataclasses.replace(config, model=completed(model)) if isinstance(model, ModelConfig) else config
 
 
 def _require_read(data: DataConfig) -> None:
@@ -229,6 +244,9 @@ def fingerprint(
         values["model"] = {**values["model"], "weights": f"{kind}:{digest}" if kind else digest}
     if config.distill.teacher is not None and (digest := teacher_sha256(config) or absent_teacher_sha256):
         values["distill"] = {**values["distill"], "teacher": digest}
+    if values["model"].get("architecture") == "weights":
+        # It follows from the content, which may not be here to be read.
+        values["model"] = {k: v for k, v in values["model"].items() if k not in ARCHITECTURE}
     canonical = json.dumps({"config": values, "data": data_hash}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -243,6 +261,23 @@ def teacher_sha256(config: TrainConfig) -> str:
     """Hex digest of the file that `distill.teacher` names; empty when it names none, or none that is here."""
     path = Path(config.distill.teacher or "").expanduser()
     return sha256_file(path) if path.is_file() else ""
+
+
+def weights_origin(config: TrainConfig) -> dict[str, str]:
+    """Where the file that `model.weights` names comes from, as far as it says: `run_id`, and what made it smaller.
+
+    `compression` is a JSON list of steps, as `figleaf compress` writes them; empty for what nothing was done to.
+    """
+    path = Path(config.weights.rpartition(":")[2]).expanduser()
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    said = header(path).get("metadata", {})
+    steps = said.get("compression")
+    found = {
+        "run_id": said.get("parent_run_id") or said.get("run_id"),
+        "compression": json.dumps(steps) if steps else "",
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def _not_default(config: Any) -> dict[str, Any]:

@@ -41,6 +41,11 @@ def _fraction(*, zero: bool = True, one: bool = False) -> dict[str, Rule]:
     return {"rule": Rule(lambda x: (x > 0 or (zero and x == 0)) and (x < 1 or (one and x == 1)), text)}
 
 
+def _share(*, one: bool = True) -> dict[str, Rule]:
+    text = f"0 < x {'<=' if one else '<'} 1"
+    return {"rule": Rule(lambda x: x is None or 0 < x < 1 or (one and x == 1), text)}
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which samples, and how they are split."""
@@ -97,6 +102,18 @@ class ModelConfig:
     weights: str = "none"  # none | torchvision:IMAGENET1K_V1 | shallower:PATH | path to .pth .safetensors .npz .h5
     frozen_stages: int = field(default=0, metadata={"rule": Rule(lambda x: 0 <= x <= 5, "0 to 5")})
     checkpoint_activations: bool = False  # less memory, one more forward pass
+    # keys: what the keys here say; weights: that of the network in the .safetensors file that `weights` names
+    architecture: str = field(default="keys", metadata=_one_of("keys", "weights"))
+    channels: list[int] | None = None  # of each convolution, in place of those that width gives; pruning sets them
+    fc_features: list[int] | None = None  # fc head: of the two hidden layers
+    fc_ranks: list[int] | None = None  # fc head: the ranks these are factored to; 0: whole
+
+
+# The keys of a network that a file with an architecture of its own decides.
+ARCHITECTURE = (
+    *("depth", "batch_norm", "width", "head", "input_size", "adaptive_pool"),
+    *("channels", "fc_features", "fc_ranks"),
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,7 @@ class OptimizerConfig:
     plateau_patience: int = field(default=3, metadata=_at_least(0))  # epochs without a better monitor
     plateau_drops: int = field(default=3, metadata=_at_least(0))  # training stops instead of one more drop
     label_smoothing: float = field(default=0.0, metadata=_fraction())
+    bn_l1: float = field(default=0.0, metadata=_at_least(0))  # slimming: L1 penalty on the batch norms' scales
     dice: float = field(default=0.0, metadata=_at_least(0))  # dense head: weight of the soft Dice loss that is added
     clip_norm: float | None = field(default=None, metadata=_at_least(0))
     ema_decay: float = field(default=0.0, metadata=_fraction())  # 0: no weight averaging
@@ -158,7 +176,7 @@ class DistillConfig:
 class TrainerConfig:
     """Where and for how long."""
 
-    epochs: int = field(default=10, metadata=_at_least(1))
+    epochs: int = field(default=10, metadata=_at_least(0))  # 0: train nothing, measure the weights as they start
     max_steps: int | None = field(default=None, metadata=_at_least(1))
     accelerator: str = field(default="cpu", metadata=_one_of("cpu", "gpu"))
     devices: int = field(default=1, metadata=_at_least(1))
@@ -266,6 +284,21 @@ class ExportConfig:
     parity_images: int = field(default=64, metadata=_at_least(1))
     images: str | None = None  # compare on the pictures in this folder instead of the run's own
     licence: str = ""  # what the weights may be used under, for the model card
+
+
+@dataclass(frozen=True)
+class CompressConfig:
+    """A network that is to get smaller, and how; with both steps it is pruned first."""
+
+    run: str
+    tracking: TrackingConfig
+    prune: float | None = field(default=None, metadata=_share(one=False))  # the share of `of` that is left
+    of: str = field(default="macs", metadata=_one_of("macs", "parameters"))
+    by: str = field(default="magnitude", metadata=_one_of("magnitude", "bn_scale"))  # what makes a channel important
+    multiple: int = field(default=8, metadata=_at_least(1))  # a layer keeps a multiple of so many channels
+    svd: float | None = field(default=None, metadata=_share())  # of the fc layers' squared singular values, kept
+    ranks: list[int] | None = None  # or the ranks of fc1 and fc2; 0 leaves one whole
+    out: str | None = None  # default: ./compressed/<run name>-<steps>.safetensors
 
 
 @dataclass(frozen=True)
@@ -398,6 +431,7 @@ ROOTS: Mapping[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "compress": CompressConfig,
     "calibrate": CalibrateConfig,
     "check": CheckConfig,
     "launch": LaunchConfig,

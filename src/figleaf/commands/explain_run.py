@@ -1,5 +1,6 @@
 """`figleaf explain-run`: where a run came from, and whether it comes out again."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,6 +101,10 @@ def _explanation(run: "FoundRun", origin: "Origin", today: "Today") -> dict[str,
             "weights_sha256": origin.weights_sha256,
             "teacher_sha256": origin.teacher_sha256,
         },
+        "weights": {
+            "run_id": origin.weights_run_id,
+            "compression": json.loads(origin.weights_compression or "[]"),
+        },
         "machine": origin.hardware,
         "differences": {
             "platform": today.platform,
@@ -124,6 +129,9 @@ def _print(told: dict[str, Any], origin: "Origin", *, whole_diff: bool) -> None:
     lines.append(f"data      {told['data']['name']}, hash {told['data']['hash']}")
     if told["data"]["weights_sha256"]:
         lines.append(f"weights   SHA-256 {told['data']['weights_sha256']}")
+        if told["weights"]["run_id"]:
+            steps = ", then ".join(step["step"] for step in told["weights"]["compression"])
+            lines.append(f"          of run {told['weights']['run_id']}{f', compressed by {steps}' if steps else ''}")
     if told["data"]["teacher_sha256"]:
         lines.append(f"teacher   SHA-256 {told['data']['teacher_sha256']}")
     lines.append(f"machine   {', '.join(f'{key} {value}' for key, value in told['machine'].items())}")

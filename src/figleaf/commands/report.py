@@ -102,10 +102,9 @@ def _network(run: "FoundRun") -> "VGG | None":
 def _description(net: "VGG | None", settings: dict[str, Any]) -> str:
     if net is None:
         return f"A skin system, {settings['model'].get('system', 'unnamed')}"
-    norm = " with batch norm" if net.batch_norm else ""
-    return (
-        f"A VGG{net.depth}{norm}, width {net.width:g}, {net.head} head, for {net.input_size} x {net.input_size} pixels"
-    )
+    from figleaf.vgg.described import described
+
+    return f"A {described(net)}, {net.head} head, for {net.input_size} x {net.input_size} pixels"
 
 
 def _facts(run: "FoundRun", every: "Predictions") -> list[tuple[str, str]]:

@@ -204,13 +204,13 @@ def _look(
 
 def _network(opened: "OpenedNetwork") -> "Network":
     from figleaf.explain.visualisation import Network
+    from figleaf.vgg.described import described
 
     net, scorer = opened.scorer.net, opened.scorer
     data = opened.metadata.get("data_name")
-    batch_norm = " with batch norm" if net.batch_norm else ""
     return Network(
         name=opened.name,
-        description=f"VGG{net.depth}{batch_norm}, width {net.width:g}, {net.head} head",
+        description=f"{described(net)}, {net.head} head",
         classes=scorer.classes,
         unsafe=scorer.unsafe,
         input_size=net.input_size,

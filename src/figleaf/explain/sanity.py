@@ -64,10 +64,11 @@ def _forget(layer: nn.Module, generator: torch.Generator) -> None:
         layer.reset_parameters()
         layer.reset_running_stats()
         return
-    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    weight, bias = layer.get_parameter("weight"), dict(layer.named_parameters()).get("bias")
     fan_in = weight[0].numel()
     weight.copy_(torch.randn(weight.shape, generator=generator) * (2 / fan_in) ** 0.5)
-    bias.zero_()
+    if bias is not None:  # the first half of a factored layer has none
+        bias.zero_()
 
 
 def _alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[float, float]:

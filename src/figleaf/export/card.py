@@ -10,6 +10,7 @@ from figleaf.data.decode import RESIZE_RULE
 from figleaf.export.facts import ModelFacts
 from figleaf.export.parity import Parity
 from figleaf.vgg.cost import gmacs, megabytes, parameters
+from figleaf.vgg.described import described
 from figleaf.vgg.network import VGG
 
 # In the order of the card, with what a reader calls them; metrics beside these are left to the tracker.
@@ -104,13 +105,12 @@ def escape(text: str) -> str:
 
 
 def _head(net: VGG, facts: ModelFacts) -> list[str]:
-    norm = " with batch norm" if net.batch_norm else ""
     head = {"fc": "fully connected", "gap": "global average pooling", "dense": "dense (every pixel)"}[net.head]
     unsafe = ", ".join(map(escape, facts.unsafe)) or "none"
     return [
         f"# Model card: {escape(facts.name)}",
         "",
-        f"A VGG{net.depth}{norm}, {net.width:g} times the published width, {head} head, for pictures of "
+        f"A {described(net)}, {head} head, for pictures of "
         f"{net.input_size} x {net.input_size}: {parameters(net):,} parameters, {gmacs(net):.3f} GMACs a picture, "
         f"{megabytes(net):.1f} MB of weights.",
         "",

@@ -1,10 +1,10 @@
 """The network as a TensorFlow.js layers model: a folder with `model.json` and shards of weights, written here.
 
-The layers are those of keras.applications by name (`block1_conv1` to `block5_pool`, `fc1`, `fc2`, `predictions`); batch
-norms are folded into the convolutions before them, dropout is left out. It takes RGB in 0-255, (N, S, S, 3) float32,
-and gives logits: maps and gradient ascent want them, and a softmax is one line for the caller. The normalisation is the
-first layer, a 1x1 convolution of three channels: folded into the first 3x3 convolution it would be wrong at the
-borders, where the padding stands for the mean and not for black.
+The layers are those of keras.applications by name (`block1_conv1` to `block5_pool`, `fc1`, `fc2`, `predictions`; a
+factored `fc1` is `fc1_down` and `fc1`); batch norms are folded into the convolutions before them, dropout is left out.
+It takes RGB in 0-255, (N, S, S, 3) float32, and gives logits: maps and gradient ascent want them, and a softmax is one
+line for the caller. The normalisation is the first layer, a 1x1 convolution of three channels: folded into the first
+3x3 convolution it would be wrong at the borders, where the padding stands for the mean and not for black.
 """
 
 import json
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, write_text
+from figleaf.vgg.fc_head import DOWN, linear_layers
 from figleaf.vgg.network import STRIDE, TORCHVISION_GRID, VGG
 
 Dtype = Literal["float32", "float16", "uint8"]
@@ -125,13 +126,14 @@ def keras_layers(net: VGG) -> tuple[list[dict[str, Any]], list[Weight]]:
     else:
         layers.append({"class_name": "Flatten", "config": {"name": "flatten", **_LAST}})
         grid = size // STRIDE
-    for name, linear in net.layers.items():
-        if isinstance(linear, nn.Linear):
-            matrix = _plain(linear.weight)
-            if name == "fc1":  # the first to read the maps: channels come last there
-                matrix = matrix.reshape(len(matrix), -1, grid, grid).transpose(0, 2, 3, 1).reshape(len(matrix), -1)
-            layers.append(_dense(name, linear.out_features, "linear" if name == "predictions" else "relu"))
-            weights += _weights(name, matrix.T, _plain(linear.bias))
+    for place, (name, linear) in enumerate(linear_layers(net.classifier).items()):
+        matrix = _plain(linear.weight)
+        if place == 0:  # it reads the maps: channels come last there
+            matrix = matrix.reshape(len(matrix), -1, grid, grid).transpose(0, 2, 3, 1).reshape(len(matrix), -1)
+        is_linear = name == "predictions" or name.endswith(DOWN)
+        layers.append(_dense(name, linear.out_features, "linear" if is_linear else "relu"))
+        bias = np.zeros(len(matrix)) if linear.bias is None else _plain(linear.bias)
+        weights += _weights(name, matrix.T, bias)
     return layers, weights
 
 

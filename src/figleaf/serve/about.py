@@ -13,6 +13,7 @@ from figleaf.evaluate.thresholds import choose_threshold
 from figleaf.export.card import NOT_MEASURED, metric_rows
 from figleaf.export.facts import ModelFacts
 from figleaf.vgg.cost import gmacs, parameters
+from figleaf.vgg.described import described
 from figleaf.vgg.network import VGG
 
 FORMAT = 1  # of manifest.json
@@ -30,9 +31,8 @@ def page_manifest(
     net: VGG, facts: ModelFacts, val: Predictions | None, dtype: str, weight_bytes: int
 ) -> dict[str, Any]:
     """The content of manifest.json but for the list of files, in plain JSON values."""
-    norm = " with batch norm" if net.batch_norm else ""
     head = {"fc": "a fully connected head", "gap": "global average pooling"}[net.head]
-    short = f"VGG{net.depth}{norm}, {net.width:g} times the published width, {head}"
+    short = f"{described(net)}, {head}"
     return {
         "format": FORMAT,
         "figleaf_version": __version__,

@@ -82,7 +82,8 @@ def convolutions(weights: str) -> VGG:
         except FigleafError:
             trained = None  # tensors of others
         if trained is not None:
-            gap = VGG(**{**trained.hyperparameters, "head": "gap", "classes": 1, "dropout": 0.0})
+            own = {key: value for key, value in trained.hyperparameters.items() if not key.startswith("fc_")}
+            gap = VGG(**{**own, "head": "gap", "classes": 1, "dropout": 0.0})
             gap.load_state_dict({**gap.state_dict(), **_without_head(trained)})
             return gap.eval().to(memory_format=torch.channels_last)
     found = read(weights, depth=16, batch_norm=False)

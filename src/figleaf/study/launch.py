@@ -84,7 +84,7 @@ class Active:
     @property
     def fraction(self) -> float:
         """Finished part of the training, 0 to 1."""
-        return min(1.0, self.epochs / self.trial.config.trainer.epochs)
+        return min(1.0, self.epochs / max(1, self.trial.config.trainer.epochs))
 
 
 @dataclass(frozen=True)

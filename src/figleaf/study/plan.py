@@ -80,12 +80,12 @@ def compose_trials(study: Study, overrides: Sequence[str] = ()) -> list[Trial]:
     for name, arm in study.arms.items():
         try:
             shared = shared_overrides(study, name)
-            of_arm = compose("train", [*shared, *arm.overrides, *overrides, f"study={study.name}", f"arm={name}"])
-            of_arm = with_method(of_arm, arm.evaluate)
+            full = [*shared, *arm.overrides, *overrides, f"study={study.name}", f"arm={name}"]
+            configs = [with_method(config, arm.evaluate) for config in _of_each_seed(full, study.seeds_of(name))]
         except FigleafError as error:
             raise FigleafError(f"study {study.name}, arm {name}: {error}") from error
-        for seed in study.seeds_of(name):
-            trial = Trial(name, seed, replace(of_arm, seed=seed))
+        for config in configs:
+            trial = Trial(name, config.seed, config)
             # Two manifests are two data sets, though where one lies is not part of a fingerprint.
             identity = fingerprint(trial.config, f"{trial.config.data.manifest} {trial.config.data.root}")
             twin = seen.setdefault(identity, trial.name)
@@ -93,6 +93,14 @@ def compose_trials(study: Study, overrides: Sequence[str] = ()) -> list[Trial]:
                 raise FigleafError(f"study {study.name}: {twin} and {trial.name} have the same configuration")
             trials.append(trial)
     return trials
+
+
+def _of_each_seed(overrides: Sequence[str], seeds: Sequence[int]) -> list[TrainConfig]:
+    """The configuration with each seed, of which an override may speak: `model.weights=half-${seed}.safetensors`."""
+    if any("${seed}" in text for text in overrides):
+        return [compose("train", [*overrides, f"seed={seed}"]) for seed in seeds]
+    config = compose("train", overrides)  # slow, and the same for all
+    return [replace(config, seed=seed) for seed in seeds]
 
 
 @dataclass(frozen=True)

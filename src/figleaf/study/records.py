@@ -40,6 +40,7 @@ BEST_TAG = "figleaf.best_sha256"  # of the checkpoint that was measured
 _KEPT_TAGS = (
     *(STUDY_TAG, ARM_TAG, SEED_TAG, FINGERPRINT_TAG, DATA_HASH_TAG, COMMIT_TAG, DIRTY_TAG),
     *("figleaf.data_name", "figleaf.weights_sha256", "figleaf.teacher_sha256", BEST_TAG, "figleaf.source_run_id"),
+    *("figleaf.weights_run_id", "figleaf.weights_compression"),
 )
 # Where this machine keeps things, and, in a tracker's address, perhaps a password.
 _LOCAL = ("tracking", "parent_run_id", "resume")

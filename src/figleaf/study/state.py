@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
-from figleaf.config import TrainConfig, home, to_dict
+from figleaf.config import ModelConfig, TrainConfig, home, to_dict
 from figleaf.errors import FigleafError
 from figleaf.study.cluster.jobs import Jobs
 from figleaf.study.cluster.ledger import Ledger
@@ -18,6 +18,7 @@ from figleaf.tracking.record import is_locked
 from figleaf.tracking.store import Store, open_store
 from figleaf.tracking.sync import sync_all
 from figleaf.train.inputs import load_inputs, reads_masks
+from figleaf.vgg.weights_file import require_weights_file
 
 
 def tracker_of(trials: Sequence[Trial]) -> Store:
@@ -56,6 +57,8 @@ def data_hashes() -> Callable[[TrainConfig], str]:
     hashes: dict[str, str] = {}
 
     def data_hash(config: TrainConfig) -> str:
+        if isinstance(config.model, ModelConfig) and config.model.architecture == "weights":
+            require_weights_file(config.weights)  # without it nobody knows at which size pictures are read
         size, larger, masks = config.model.input_size, config.augment.larger, reads_masks(config.model)
         key = json.dumps([to_dict(config.data), size, larger, masks], sort_keys=True)
         if key not in hashes:

@@ -57,6 +57,11 @@ def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> C
     m = config.network
     if m.whiten and m.weights != "none":
         raise FigleafError(f"model.whiten=true with model.weights={m.weights}: would replace what is loaded; use one")
+    if config.optimizer.bn_l1 and not m.batch_norm:
+        raise FigleafError(
+            f"optimizer.bn_l1={config.optimizer.bn_l1}: a penalty on the scales of batch norms, and this network has "
+            "none; pass model.batch_norm=true, or leave it at 0"
+        )
     net = VGG(
         depth=m.depth,
         batch_norm=m.batch_norm,
@@ -67,6 +72,9 @@ def make_module(config: TrainConfig, objective: Objective, plan: BatchPlan) -> C
         input_size=m.input_size,
         checkpoint_activations=m.checkpoint_activations,
         adaptive_pool=m.adaptive_pool,
+        channels=m.channels,
+        fc_features=m.fc_features,
+        fc_ranks=m.fc_ranks,
     )
     if m.weights.startswith(SHALLOWER):
         init_from_shallower(net, load(Path(m.weights.removeprefix(SHALLOWER)))[0])

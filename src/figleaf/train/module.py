@@ -15,6 +15,7 @@ from figleaf.train.frozen import logits_of
 from figleaf.train.growth import Growth
 from figleaf.train.objective import Objective
 from figleaf.train.ranks import gathered
+from figleaf.train.slimming import add_scale_penalty
 from figleaf.vgg.network import HEAD, VGG
 
 
@@ -114,6 +115,10 @@ class Classifier(pl.LightningModule):
         maps = self.network.up_to_stage(batch["image"], HEAD)
         hinted: Tensor = self.hint(maps.mean((2, 3)), batch)
         return self.objective.loss(self.network.from_stage(maps, HEAD), batch) + hinted
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Add what is no function of a sample to the gradients, which ranks and parts of a batch have made one."""
+        add_scale_penalty(self.network, self.settings.bn_l1)
 
     def update_average(self) -> None:
         """Move the weight average towards the network after an optimiser step."""

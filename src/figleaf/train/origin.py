@@ -33,7 +33,9 @@ class Origin:
     data_name: str
     data_hash: str
     weights_sha256: str
-    teacher_sha256: str
+    teacher_sha256: str = ""
+    weights_run_id: str = ""  # the run whose weights it started from, where the file says so
+    weights_compression: str = ""  # what had been done to them, as `figleaf compress` writes it
 
     @classmethod
     def of(cls, run: FoundRun) -> "Origin":
@@ -57,6 +59,8 @@ class Origin:
             data_hash=run.tags.get("figleaf.data_hash", ""),
             weights_sha256=run.tags.get("figleaf.weights_sha256", ""),
             teacher_sha256=run.tags.get("figleaf.teacher_sha256", ""),
+            weights_run_id=run.tags.get("figleaf.weights_run_id", ""),
+            weights_compression=run.tags.get("figleaf.weights_compression", ""),
         )
 
     def config(self) -> TrainConfig:

@@ -19,6 +19,7 @@ from figleaf.config import (
     teacher_sha256,
     to_dict,
     to_yaml,
+    weights_origin,
     weights_sha256,
 )
 from figleaf.evaluate.figures import learning_curves, reliability, roc_pr, save_figure
@@ -151,6 +152,7 @@ def open_recorder(
         "figleaf.data_name": inputs.manifest.name,
         "figleaf.weights_sha256": weights_sha256(config),
         **({"figleaf.teacher_sha256": teacher_sha256(config)} if config.distill.teacher is not None else {}),
+        **{f"figleaf.weights_{key}": value for key, value in weights_origin(config).items()},
         "figleaf.git_commit": git["commit"],
         "figleaf.git_dirty": str(git["dirty"]).lower(),
     }
@@ -197,6 +199,8 @@ def run_name(config: TrainConfig) -> str:
         varied = [f"{key}_{value}" for key, value in sorted(m.options.items())]
         return "-".join([called, *varied, f"s{config.seed}"])
     parts: list[Any] = [f"vgg{m.depth}" + ("_bn" if m.batch_norm else ""), f"w{m.width:g}", f"{m.input_size}px", m.head]
+    parts += ["pruned"] if m.channels else []
+    parts += [f"rank{'_'.join(map(str, m.fc_ranks))}"] if m.fc_ranks else []
     parts += [f"drop{m.dropout:g}"] if m.dropout else []
     parts += [f"pca_{a.pca_color}"] if a.pca_color != "none" else []
     return "-".join([*parts, f"s{config.seed}"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from figleaf.config import SearchConfig, SkinConfig, TrainConfig, fingerprint, home
+from figleaf.config import SearchConfig, SkinConfig, TrainConfig, fingerprint, home, with_architecture
 from figleaf.data.loader import EpochLoader
 from figleaf.data.sampler import shard
 from figleaf.tracking.run import has_finished
@@ -56,6 +56,7 @@ def train(
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
+    config = with_architecture(config)  # of a file that was not there when the configuration was composed
     # Before the tracker has a run that could only fail.
     require_weights_file(config.weights)
     require_teacher_file(config.distill.teacher)
@@ -114,7 +115,7 @@ def _run(
     world_size: int,
     ask: Ask | None,
 ) -> dict[str, float]:
-    """Fit, then measure the best weights."""
+    """Fit, then measure the best weights; without epochs, those it would start from."""
     checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint else None
     recorder.start_at(checkpoint["journal_offset"] if checkpoint else 0)
     objective = make_objective(config, inputs)
@@ -123,7 +124,11 @@ def _run(
     if config.network.whiten:
         whiten(module.network, inputs.pictures.pixels, objective.rows("train"), config.seed)
     clock = MetricRows(recorder.record, config.trainer.log_every_steps)
-    if checkpoint is None or not checkpoint["finished"]:
+    if not config.trainer.epochs:
+        if rank == 0:
+            keep_best(module.selected, folder, inputs, config)
+        finished_steps = share(0, rank, world_size)  # no rank reads the file before it is written
+    elif checkpoint is None or not checkpoint["finished"]:
         module.frozen = frozen_features(module.network, inputs, config)
         best = BestWeights(
             lambda net: keep_best(net, folder, inputs, config),
@@ -152,6 +157,8 @@ def _run(
     measured = objective.measure(folder.best, module.selected, config, plan)
     net = module.selected.to(device_of(config))
     found = measured.metrics | cost_metrics(net) | {"cost/epochs": finished_steps / plan.steps_per_epoch}
-    found |= clock_metrics(net, finished_steps * plan.batch_size, clock.train_seconds, config.trainer.precision)
+    if finished_steps:
+        images = finished_steps * plan.batch_size
+        found |= clock_metrics(net, images, clock.train_seconds, config.trainer.precision)
     recorder.finish(replace(measured, metrics=found), finished_steps)
     return found

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from itertools import accumulate
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from figleaf.errors import FigleafError
+from figleaf.vgg.fc_head import DOWN, fc_head, linear_layers
 from figleaf.vgg.top_down import TopDown
 
 # Convolutions in each of the five stages (table 1 of the paper); a stage ends with a 2x2 max pooling.
@@ -36,6 +38,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 Head = Literal["fc", "gap", "dense"]
+COMPRESSED = ("channels", "fc_features", "fc_ranks")  # the arguments that a compressed network has
 
 
 class Normalize(nn.Module):
@@ -66,6 +69,9 @@ class VGG(nn.Module):
     space, drops out and is linear; it takes any size from 32 up. The `dense` head classifies every pixel: it joins what
     all five stages see (`TopDown`, with 128 channels at full width) and takes any size from 32 up, too. `mean` and
     `std` are RGB on the 0-255 scale.
+    A compressed network differs in its layers from what `width` gives: `channels` are those of each convolution,
+    `fc_features` what the two hidden layers of the `fc` head give, `fc_ranks` the ranks they are factored to (0 leaves
+    one whole).
     `checkpoint_activations` recomputes each stage in the backward pass: less memory, same gradients.
 
     Raises `FigleafError` for an argument outside its range.
@@ -85,6 +91,9 @@ class VGG(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         checkpoint_activations: bool = False,
         adaptive_pool: bool = False,
+        channels: Sequence[int] | None = None,
+        fc_features: Sequence[int] | None = None,
+        fc_ranks: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         _require(depth in CONVOLUTIONS_PER_STAGE, "depth", depth, "11, 13, 16 or 19")
@@ -95,36 +104,43 @@ class VGG(nn.Module):
         _require(input_size >= STRIDE, "input_size", input_size, f"at least {STRIDE} pixels")
         _require(len(mean) == 3, "mean", mean, "three numbers, RGB on the 0-255 scale")
         _require(len(std) == 3 and min(std) > 0, "std", std, "three positive numbers, RGB on the 0-255 scale")
+        counts = CONVOLUTIONS_PER_STAGE[depth]
+        each = f"{sum(counts)} numbers of at least 1, one for each convolution of VGG{depth}"
+        _require(channels is None or _are(channels, sum(counts), 1), "channels", channels, each)
+        for name, numbers, least in (("fc_features", fc_features, 1), ("fc_ranks", fc_ranks, 0)):
+            fits = numbers is None or (head == "fc" and _are(numbers, 2, least))
+            _require(fits, name, numbers, f"two numbers of at least {least}, of the hidden layers of head=fc")
         self.depth, self.batch_norm, self.width, self.head = depth, batch_norm, width, head
         self.dropout, self.classes, self.input_size = dropout, classes, input_size
         self.mean, self.std = tuple(mean), tuple(std)
         self.checkpoint_activations, self.adaptive_pool = checkpoint_activations, adaptive_pool
+        self.channels, self.fc_features, self.fc_ranks = map(_numbers, (channels, fc_features, fc_ranks))
         self.frozen_stages = 0
 
-        channels = [scaled_channels(full, width) for full in STAGE_CHANNELS]
+        stages = _stage_channels(counts, self.channels, width)
         self.normalize = Normalize(mean, std)
-        self.features = nn.Sequential(*_feature_layers(CONVOLUTIONS_PER_STAGE[depth], channels, batch_norm))
+        self.features = nn.Sequential(*_feature_layers(stages, batch_norm))
+        last = stages[-1][-1]
         self.avgpool: nn.Module
         self.classifier: nn.Module
         if head == "gap":
             self.avgpool = nn.AdaptiveAvgPool2d(1)
-            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels[-1], classes))
+            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, classes))
         elif head == "dense":
             self.avgpool = nn.Identity()
             joined = scaled_channels(DENSE_FEATURES, width)
-            self.classifier = TopDown(channels, joined, classes, batch_norm=batch_norm, dropout=dropout)
+            seen = [stage[-1] for stage in stages]
+            self.classifier = TopDown(seen, joined, classes, batch_norm=batch_norm, dropout=dropout)
         else:
             self.avgpool = nn.AdaptiveAvgPool2d(TORCHVISION_GRID) if adaptive_pool else nn.Identity()
             grid = TORCHVISION_GRID if adaptive_pool else input_size // STRIDE
             hidden = max(1, round(FC_FEATURES * width))
-            self.classifier = nn.Sequential(
-                nn.Linear(channels[-1] * grid**2, hidden),
-                nn.ReLU(inplace=True),
-                nn.Dropout(dropout),
-                nn.Linear(hidden, hidden),
-                nn.ReLU(inplace=True),
-                nn.Dropout(dropout),
-                nn.Linear(hidden, classes),
+            self.classifier = fc_head(
+                last * grid**2,
+                self.fc_features or (hidden, hidden),
+                classes,
+                ranks=self.fc_ranks or (0, 0),
+                dropout=dropout,
             )
         self._initialise()
 
@@ -143,6 +159,8 @@ class VGG(nn.Module):
             "std": list(self.std),
             "checkpoint_activations": self.checkpoint_activations,
             "adaptive_pool": self.adaptive_pool,
+            # Only a compressed network says so: the others' files stay what they were.
+            **{name: list(value) for name in COMPRESSED if (value := getattr(self, name)) is not None},
         }
 
     @property
@@ -162,8 +180,8 @@ class VGG(nn.Module):
         """The layers that hold weights, in order, by their keras.applications name.
 
         `block1_conv1` to `block5_conv4`, after a block's convolutions its batch norms (`block1_bn1`), then `fc1`, `fc2`
-        and `predictions`, `predictions` alone for the `gap` head, or the names of `TopDown` for the `dense` one. A name
-        means the same place at every depth.
+        and `predictions`, `predictions` alone for the `gap` head, or the names of `TopDown` for the `dense` one. Before
+        a factored `fc1` stands `fc1_down`. A name means the same place at every depth.
         """
         named: dict[str, nn.Module] = {}
         for block, stage in enumerate(self.stages, start=1):
@@ -172,8 +190,7 @@ class VGG(nn.Module):
                 named |= {f"block{block}_{kind}{number}": layer for number, layer in enumerate(alike, start=1)}
         if isinstance(self.classifier, TopDown):
             return named | dict(self.classifier.items())
-        linear = [layer for layer in self.classifier.modules() if isinstance(layer, nn.Linear)]
-        return named | dict(zip(head_names(len(linear)), linear, strict=True))
+        return named | linear_layers(self.classifier)
 
     @property
     def convolutions(self) -> dict[str, nn.Conv2d]:
@@ -245,12 +262,16 @@ class VGG(nn.Module):
         for layer in self.convolutions.values():
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(_bias(layer))
-        hidden = [layer for name, layer in self.layers.items() if name.startswith("fc")]
-        full_fan_in = (STAGE_CHANNELS[-1] * TORCHVISION_GRID**2, FC_FEATURES)
-        for linear, fan_in in zip(hidden, full_fan_in, strict=False):
-            weight = linear.get_parameter("weight")
+        layers = self.layers
+        for name, fan_in in (("fc1", STAGE_CHANNELS[-1] * TORCHVISION_GRID**2), ("fc2", FC_FEATURES)):
+            if name not in layers:
+                continue
+            weight = layers[name].get_parameter("weight")
             nn.init.normal_(weight, 0, 0.01 * math.sqrt(fan_in / weight.shape[1]))
-            nn.init.zeros_(linear.get_parameter("bias"))
+            nn.init.zeros_(layers[name].get_parameter("bias"))
+            if f"{name}{DOWN}" in layers:  # keeps the size of what it takes in
+                weight = layers[f"{name}{DOWN}"].get_parameter("weight")
+                nn.init.normal_(weight, 0, math.sqrt(1 / weight.shape[1]))
         last = self.layers["predictions"]
         nn.init.normal_(last.get_parameter("weight"), 0, 0.01)
         nn.init.zeros_(last.get_parameter("bias"))
@@ -259,11 +280,6 @@ class VGG(nn.Module):
 def scaled_channels(full: int, width: float) -> int:
     """`full * width` rounded to the nearest multiple of 8, at least 8: what vector units and tensor cores like."""
     return max(8, round(full * width / 8) * 8)
-
-
-def head_names(linear_layers: int) -> tuple[str, ...]:
-    """Names of a head's linear layers: `fc1`, `fc2`, ... and, for the last one, `predictions`."""
-    return (*(f"fc{number}" for number in range(1, linear_layers)), "predictions")
 
 
 def freeze(net: VGG, stages: int) -> None:
@@ -275,10 +291,22 @@ def freeze(net: VGG, stages: int) -> None:
     net.train(net.training)
 
 
-def _feature_layers(convolutions: Sequence[int], channels: Sequence[int], batch_norm: bool) -> Iterator[nn.Module]:
+def _stage_channels(
+    counts: Sequence[int], channels: tuple[int, ...] | None, width: float
+) -> tuple[tuple[int, ...], ...]:
+    """The channels of each convolution, stage by stage: as given, or by `width`."""
+    if channels is None:
+        return tuple(
+            (scaled_channels(full, width),) * count for full, count in zip(STAGE_CHANNELS, counts, strict=True)
+        )
+    ends = list(accumulate(counts))
+    return tuple(channels[end - count : end] for end, count in zip(ends, counts, strict=True))
+
+
+def _feature_layers(stages: Sequence[Sequence[int]], batch_norm: bool) -> Iterator[nn.Module]:
     incoming = 3
-    for count, outgoing in zip(convolutions, channels, strict=True):
-        for _ in range(count):
+    for stage in stages:
+        for outgoing in stage:
             yield nn.Conv2d(incoming, outgoing, kernel_size=3, padding=1)
             if batch_norm:
                 yield nn.BatchNorm2d(outgoing)
@@ -307,6 +335,14 @@ def _replay(stage: nn.Module) -> Iterator[None]:
 def _bias(layer: nn.Conv2d) -> Tensor:
     assert layer.bias is not None  # every convolution here has one
     return layer.bias
+
+
+def _are(numbers: Sequence[int], count: int, least: int) -> bool:
+    return len(numbers) == count and min(numbers) >= least
+
+
+def _numbers(given: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if given is None else tuple(given)
 
 
 def _require(holds: bool, name: str, value: object, expected: str) -> None:

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from figleaf.errors import FigleafError
-from figleaf.vgg.network import CONVOLUTIONS_PER_STAGE, IMAGENET_MEAN, IMAGENET_STD, head_names
+from figleaf.vgg.fc_head import DOWN, head_names
+from figleaf.vgg.network import CONVOLUTIONS_PER_STAGE, IMAGENET_MEAN, IMAGENET_STD
 from figleaf.vgg.weights_file import SUFFIXES
 
 METADATA_KEY = "figleaf"
@@ -125,25 +126,29 @@ def _from_state_dict(
     source: object, state: Mapping[str, Tensor], mean: Iterable[float], std: Iterable[float]
 ) -> Pretrained:
     """Layers from torchvision's names: their order says which is which."""
-    groups: dict[tuple[str, int], dict[str, Tensor]] = {}
+    groups: dict[tuple[str, int, str], dict[str, Tensor]] = {}
     dense: dict[str, dict[str, Tensor]] = {}  # the dense head's layers, which have names
     for key, tensor in state.items():
         # `module.` is what DataParallel and DistributedDataParallel put before every name.
-        match = re.fullmatch(r"(?:module\.)?(features|classifier)\.(\w+)\.(\w+)", str(key))
+        match = re.fullmatch(r"(?:module\.)?(features|classifier)\.(\w+)(\.down|\.up|)\.(\w+)", str(key))
         if match:
-            section, place, name = match.groups()
-            group = groups.setdefault((section, int(place)), {}) if place.isdigit() else dense.setdefault(place, {})
-            group[name] = tensor
-    ordered = [groups[place] for place in sorted(groups) if "weight" in groups[place]]
-    convolutions = [group for group in ordered if group["weight"].ndim == 4]
-    norms = [group for group in ordered if group["weight"].ndim == 1]
-    linear = [group for group in ordered if group["weight"].ndim == 2]
+            section, place, half, name = match.groups()
+            known = (
+                groups.setdefault((section, int(place), half), {}) if place.isdigit() else dense.setdefault(place, {})
+            )
+            known[name] = tensor
+    # In the order of the layers: `.down`, the first half of a factored one, stands before its `.up`.
+    ordered = {place: groups[place] for place in sorted(groups) if "weight" in groups[place]}
+    convolutions = [group for group in ordered.values() if group["weight"].ndim == 4]
+    norms = [group for group in ordered.values() if group["weight"].ndim == 1]
+    linear = {place: group for place, group in ordered.items() if group["weight"].ndim == 2}
     names = _block_names(source, len(convolutions))
     if len(norms) not in (0, len(names)):
         raise FigleafError(f"{source}: {len(norms)} batch norms for {len(names)} convolutions is no VGG")
     layers = {f"block{name.replace('_', '_conv')}": group for name, group in zip(names, convolutions, strict=True)}
     layers |= {f"block{name.replace('_', '_bn')}": group for name, group in zip(names, norms, strict=False)}
-    layers |= dict(zip(head_names(len(linear)), linear, strict=False)) if linear else dense
+    head = head_names([half == ".down" for _, _, half in linear])
+    layers |= dict(zip(head, linear.values(), strict=True)) if linear else dense
     return Pretrained(layers, tuple(mean), tuple(std))
 
 
@@ -233,7 +238,7 @@ def _from_keras_file(path: Path) -> Pretrained:
 def _from_keras(path: Path, groups: Mapping[str, list[np.ndarray]]) -> Pretrained:
     """Kernels turned from (height, width, in, out) to (out, in, height, width), and the first one from BGR to RGB."""
     layers: dict[str, dict[str, Tensor]] = {}
-    dense: list[tuple[np.ndarray, np.ndarray]] = []
+    dense: list[tuple[str, np.ndarray, np.ndarray]] = []
     for name, arrays in groups.items():
         # Told apart by their shape: old files call them `block1_conv1_W_1:0` and `block1_conv1_b_1:0`.
         kernel = next((a for a in arrays if a.ndim in (2, 4)), None)
@@ -241,14 +246,15 @@ def _from_keras(path: Path, groups: Mapping[str, list[np.ndarray]]) -> Pretraine
         if kernel is None or bias is None:
             continue
         if kernel.ndim == 2:
-            dense.append((kernel, bias))
+            dense.append((name, kernel, bias))
         elif re.fullmatch(r"block[1-5]_conv[1-4]", name):
             weight = np.transpose(kernel, (3, 2, 0, 1))
             layers[name] = _tensors(weight[:, ::-1] if name == "block1_conv1" else weight, bias)
     if "block1_conv1" not in layers:
         raise FigleafError(f"{path}: no `block1_conv1`: expected the layers of keras.applications' VGG16 or VGG19")
     channels = layers[max(layers)]["weight"].shape[0]
-    for position, (name, (kernel, bias)) in enumerate(zip(head_names(len(dense)), dense, strict=False)):
+    head = head_names([name.endswith(DOWN) for name, _, _ in dense])
+    for position, (name, (_, kernel, bias)) in enumerate(zip(head, dense, strict=True)):
         layers[name] = _tensors(_from_flattened(kernel, channels) if position == 0 else kernel.T, bias)
     return Pretrained(layers, CAFFE_MEAN, CAFFE_STD)
 

@@ -82,7 +82,8 @@ def initialise(net: VGG, source: str) -> Initialisation:
             raise FigleafError(
                 f"weights={source}: {name} is {tuple(tensors['weight'].shape)} there and "
                 f"{tuple(ours['weight'].shape)} here; use the width these weights were made for "
-                f"(this network has width={net.width}), or weights=none"
+                f"(this network has width={net.width}), or weights=none; a compressed network's own file brings its "
+                "layers along with model=from_file"
             )
         # Some files lack a tensor (`num_batches_tracked` in old torchvision ones): it stays as it is.
         layer.load_state_dict({key: tensors.get(key, tensor) for key, tensor in ours.items()})
