@@ -35,6 +35,10 @@ ONLY_IN = {
     "albumentations": {"data/augment.py"},
     "optuna": {"study"},
     "submitit": {"study/cluster"},
+    "fastapi": {"serve/http"},
+    "uvicorn": {"serve/http"},
+    "python_multipart": {"serve/http"},
+    "prometheus_client": {"serve/http"},
 }
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figleaf.commands.arguments import say
 from figleaf.config import TrackingConfig
 from figleaf.errors import FigleafError
+from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.scorer import Scorer
 from figleaf.files import sha256_file
 
@@ -59,6 +61,25 @@ def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> 
 
     run = named_run(reference, tracking)
     return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"), run.run_id)
+
+
+def open_model(reference: str, key: str = "--model ") -> OpenedScorer:
+    """As `open_scorer`, with the tracker that is configured; for a file nothing of that is loaded."""
+    if reference.endswith((".onnx", ".safetensors")):
+        return open_scorer(reference, TrackingConfig(), key)
+    from figleaf.config import SimilarConfig, compose
+
+    config: SimilarConfig = compose("similar", [])
+    return open_scorer(reference, config.tracking, key)
+
+
+def policy_for(opened: OpenedScorer, path: Path) -> Policy:
+    """The policy in the file. Raises `FigleafError` when it was made for another model."""
+    policy = Policy.load(path.expanduser())
+    policy.require_for(opened.scorer.classes, opened.scorer.unsafe, opened.run_id, path)
+    if policy.sha256 != (opened.identity if policy.sha256 else ""):
+        say(f"{path}: made from the scores of another file of this run; its promises hold as far as the scores agree")
+    return policy
 
 
 def _threshold_and_run(path: Path, scorer: Scorer) -> tuple[float | None, str | None]:
