@@ -31,10 +31,12 @@ class OpenedScorer:
     run_id: str | None = None
 
 
-def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> OpenedScorer:
+def open_scorer(
+    reference: str, tracking: TrackingConfig, key: str = "run=", *, shares_cores: bool = False
+) -> OpenedScorer:
     """The scorer of a .onnx or .safetensors file, or of the run that `reference` names in the tracker.
 
-    `key` is what a user writes before it, for what is said of it.
+    `key` is what a user writes before it, for what is said of it. `shares_cores`: others work beside it all the time.
     """
     path = Path(reference).expanduser()
     if not reference:
@@ -46,7 +48,7 @@ def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> 
     if path.suffix == ".onnx":
         from figleaf.export.onnx_scorer import OnnxScorer
 
-        onnx = OnnxScorer(path)
+        onnx = OnnxScorer(path, spinning=not shares_cores)
         return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold, onnx.metadata.get("run_id"))
     from figleaf.evaluate.saved_scorer import scorer_of
 
@@ -63,14 +65,14 @@ def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> 
     return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"), run.run_id)
 
 
-def open_model(reference: str, key: str = "--model ") -> OpenedScorer:
+def open_model(reference: str, *, shares_cores: bool = False) -> OpenedScorer:
     """As `open_scorer`, with the tracker that is configured; for a file nothing of that is loaded."""
     if reference.endswith((".onnx", ".safetensors")):
-        return open_scorer(reference, TrackingConfig(), key)
+        return open_scorer(reference, TrackingConfig(), "--model ", shares_cores=shares_cores)
     from figleaf.config import SimilarConfig, compose
 
     config: SimilarConfig = compose("similar", [])
-    return open_scorer(reference, config.tracking, key)
+    return open_scorer(reference, config.tracking, "--model ")
 
 
 def policy_for(opened: OpenedScorer, path: Path) -> Policy:

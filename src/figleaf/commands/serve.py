@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     # Before the model is opened, which may take long: a port that is taken is told at once.
     with listening_socket(options.host, options.port, is_protected=token is not None) as listening:
         path = _file_of(options.model)
-        opened = open_model(str(path or options.model))
+        opened = open_model(str(path or options.model), shares_cores=True)
         policy = None if options.policy is None else policy_for(opened, options.policy)
         threshold = opened.threshold if options.threshold is None else options.threshold
         _warm_up(opened)
@@ -107,7 +107,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     known.add_argument("--policy", type=Path, metavar="FILE", help="of `figleaf calibrate`: an action for each picture")
     known.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures scored at once; default 32")
     known.add_argument(
-        "--batch-wait-ms", type=float, default=5.0, metavar="MS", help="how long a picture waits for others; default 5"
+        "--batch-wait-ms", type=float, default=2.0, metavar="MS", help="how long a picture waits for others; default 2"
     )
     known.add_argument("--workers", type=int, metavar="N", help="threads that decode; default: the cores")
     known.add_argument("--queue", type=int, default=256, metavar="N", help="pictures that may wait; default 256")
