@@ -20,10 +20,11 @@ NEEDED = ("classes", "unsafe", "resize_rule")
 class OnnxScorer:
     """Scores pictures with the ONNX file at `path`; see `figleaf.evaluate.scorer.Scorer`.
 
-    `threads` limits onnxruntime's (default: all cores). Between two batches they spin, which is fastest where nobody else
-    works; with `spinning` False they sleep, and leave the cores to those who decode and answer. `metadata` is what the export wrote into the file, as text, and
-    `threshold` the score from which a picture is flagged, None when none was chosen. Raises `FigleafError` when the
-    file is missing or damaged, was not exported by figleaf, or wants pictures resized by another rule than ours.
+    `threads` limits onnxruntime's (default: all cores). Between two batches they spin, which is fastest where nobody
+    else works; with `spinning` False they sleep, and leave the cores to those who decode and answer. `metadata` is what
+    the export wrote into the file, as text, and `threshold` the score from which a picture is flagged, None when none
+    was chosen. Raises `FigleafError` when the file is missing or damaged, was not exported by figleaf, or wants
+    pictures resized by another rule than ours.
     """
 
     def __init__(
