@@ -153,10 +153,14 @@ def test_a_body_without_end_after_its_refusal_is_cut_off(monkeypatch: pytest.Mon
     monkeypatch.setattr(connection, "SILENT_S", 0.3)
     with serving(request_bytes=1000) as (port, _), connected(port) as client:
         client.sendall(head("Transfer-Encoding: chunked"))
-        with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
-            for _ in range(2000):
+        start = time.monotonic()
+        try:
+            while time.monotonic() - start < 10:
                 client.sendall(b"64\r\n%s\r\n" % bytes(100))
                 time.sleep(0.005)
+        except ConnectionError:
+            pass
+        assert time.monotonic() - start < 5
 
 
 def test_more_connections_than_allowed_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +206,7 @@ def test_at_the_end_what_has_begun_is_answered_and_nobody_else_is_let_in() -> No
         until(lambda: scorer.batches)
         server.should_exit = True
         assert idle.recv(1) == b""
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionError):
             ask(port)
         scorer.goes.set()
         assert answer(client)[0] == 200

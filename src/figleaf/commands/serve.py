@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         raise FigleafError(f"`figleaf serve` needs {', '.join(missing)}: pip install 'figleaf[http]'")
     from figleaf.commands.scorers import open_model, policy_for
     from figleaf.serve.http.app import build_app
-    from figleaf.serve.http.running import listening_socket, serve, url_of
+    from figleaf.serve.http.running import listening_socket, server_of, url_of
     from figleaf.serve.http.scoring import Scoring
     from figleaf.serve.http.token import read_token
     from figleaf.tracking.signals import EndingSignals
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         signals.raise_exit()
         try:
             say(f"{opened.name} at {url_of(listening)}{'' if token is None else ', with a token'}; Ctrl-C ends it")
-            serve(app, listening, options.grace)
+            server_of(app, options.grace).run(sockets=[listening])
         except (KeyboardInterrupt, SystemExit):
             pass
         finally:

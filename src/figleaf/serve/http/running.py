@@ -47,10 +47,10 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def serve(app: ASGIApp, listening: socket.socket, graceful_s: int) -> None:
-    """Serve until SIGTERM or Ctrl-C, then answer what has begun, for at most `graceful_s`.
+def server_of(app: ASGIApp, graceful_s: int) -> uvicorn.Server:
+    """The server; its `run(sockets=[...])` serves until SIGTERM or Ctrl-C, then answers what has begun.
 
-    The signal is raised anew at the end, for the handlers that were there before.
+    That takes at most `graceful_s`. The signal is raised anew at the end, for the handlers that were there before.
     """
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a broken form is told to who sent it
     config = uvicorn.Config(
@@ -66,4 +66,4 @@ def serve(app: ASGIApp, listening: socket.socket, graceful_s: int) -> None:
         timeout_graceful_shutdown=graceful_s,
         backlog=_BACKLOG,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
