@@ -37,6 +37,10 @@ ONLY_IN = {
     "optuna": {"study"},
     "submitit": {"study/cluster"},
     "torch_pruning": {"vgg/channel_pruning.py"},
+    "fastapi": {"serve/http"},
+    "uvicorn": {"serve/http"},
+    "python_multipart": {"serve/http"},
+    "prometheus_client": {"serve/http"},
 }
 
 

@@ -29,6 +29,7 @@ examples:
   figleaf predict my_images --model best:demo --out scores.csv
   figleaf export run=best:demo format=[safetensors,onnx]
   figleaf compress run=best:demo prune=0.5                   half the multiplications; then fine-tune model=from_file
+  figleaf serve model=export/mine                            score pictures that are sent over HTTP
   figleaf visualize run=best:demo image=photo.jpg filters=18     filters, activations, class maps as one page
   figleaf web run=best:demo                                  a page that runs the network in the browser
   figleaf ui demo                                            a study's runs in the MLflow pages, and side by side
@@ -57,6 +58,7 @@ COMMANDS = {
     "explain-run": Command("explain_run", "where a run came from; trains it again and compares"),
     "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
     "predict": Command("predict", "scores for files, folders and archives, an answer for every file"),
+    "serve": Command("serve", "score what is sent over HTTP: bounded, batched, on this machine"),
     "calibrate": Command("calibrate", "probabilities that mean what they say, and thresholds that keep a promise"),
     "compress": Command("compress", "a smaller network made of a run's: channels pruned, fc layers of low rank"),
     "export": Command("export", "the best checkpoint of a run as safetensors and ONNX, checked against it"),

@@ -11,8 +11,6 @@ from figleaf.commands.arguments import parser, say
 from figleaf.errors import FigleafError
 
 if TYPE_CHECKING:
-    from figleaf.commands.scorers import OpenedScorer
-    from figleaf.evaluate.policy import Policy
     from figleaf.serve.items import Item
 
 EPILOG = """\
@@ -65,11 +63,12 @@ def main(arguments: Sequence[str]) -> int:
                 "addresses are never fetched; name files, folders or archives" if fetched else "no such file or folder"
             )
             raise FigleafError(f"{path}: {why}")
+    from figleaf.commands.scorers import open_model, policy_for
     from figleaf.serve.predict import answers
     from figleaf.serve.rows import RowFile
 
-    opened = _opened(options.model)
-    policy = _policy(options.policy, opened)
+    opened = open_model(options.model)
+    policy = None if options.policy is None else policy_for(opened, options.policy)
     threshold = opened.threshold if options.threshold is None else options.threshold
     if policy is None and threshold is None and opened.scorer.unsafe:
         say(f"{opened.name} holds no threshold: nothing is flagged; --threshold sets one")
@@ -108,30 +107,6 @@ def main(arguments: Sequence[str]) -> int:
         + ("" if options.out is None else f"; {options.out}")
     )
     return 0
-
-
-def _opened(model: str) -> "OpenedScorer":
-    from figleaf.commands.scorers import open_scorer
-    from figleaf.config import TrackingConfig
-
-    if model.endswith((".onnx", ".safetensors")):
-        return open_scorer(model, TrackingConfig(), "--model ")
-    from figleaf.config import SimilarConfig, compose
-
-    config: SimilarConfig = compose("similar", [])
-    return open_scorer(model, config.tracking, "--model ")
-
-
-def _policy(path: Path | None, opened: "OpenedScorer") -> "Policy | None":
-    if path is None:
-        return None
-    from figleaf.evaluate.policy import Policy
-
-    policy = Policy.load(path.expanduser())
-    policy.require_for(opened.scorer.classes, opened.scorer.unsafe, opened.run_id, path)
-    if policy.sha256 != (opened.identity if policy.sha256 else ""):
-        say(f"{path}: made from the scores of another file of this run; its promises hold as far as the scores agree")
-    return policy
 
 
 def _items(paths: Sequence[str]) -> "Iterator[Item]":

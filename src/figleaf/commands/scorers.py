@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figleaf.commands.arguments import say
 from figleaf.config import TrackingConfig
 from figleaf.errors import FigleafError
+from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.scorer import Scorer
 from figleaf.files import sha256_file
 
@@ -29,10 +31,12 @@ class OpenedScorer:
     run_id: str | None = None
 
 
-def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> OpenedScorer:
+def open_scorer(
+    reference: str, tracking: TrackingConfig, key: str = "run=", *, shares_cores: bool = False
+) -> OpenedScorer:
     """The scorer of a .onnx or .safetensors file, or of the run that `reference` names in the tracker.
 
-    `key` is what a user writes before it, for what is said of it.
+    `key` is what a user writes before it, for what is said of it. `shares_cores`: others work beside it all the time.
     """
     path = Path(reference).expanduser()
     if not reference:
@@ -44,7 +48,7 @@ def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> 
     if path.suffix == ".onnx":
         from figleaf.export.onnx_scorer import OnnxScorer
 
-        onnx = OnnxScorer(path)
+        onnx = OnnxScorer(path, spinning=not shares_cores)
         return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold, onnx.metadata.get("run_id"))
     from figleaf.evaluate.saved_scorer import scorer_of
 
@@ -59,6 +63,25 @@ def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> 
 
     run = named_run(reference, tracking)
     return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"), run.run_id)
+
+
+def open_model(reference: str, *, shares_cores: bool = False) -> OpenedScorer:
+    """As `open_scorer`, with the tracker that is configured; for a file nothing of that is loaded."""
+    if reference.endswith((".onnx", ".safetensors")):
+        return open_scorer(reference, TrackingConfig(), "--model ", shares_cores=shares_cores)
+    from figleaf.config import SimilarConfig, compose
+
+    config: SimilarConfig = compose("similar", [])
+    return open_scorer(reference, config.tracking, "--model ")
+
+
+def policy_for(opened: OpenedScorer, path: Path) -> Policy:
+    """The policy in the file. Raises `FigleafError` when it was made for another model."""
+    policy = Policy.load(path.expanduser())
+    policy.require_for(opened.scorer.classes, opened.scorer.unsafe, opened.run_id, path)
+    if policy.sha256 != (opened.identity if policy.sha256 else ""):
+        say(f"{path}: made from the scores of another file of this run; its promises hold as far as the scores agree")
+    return policy
 
 
 def _threshold_and_run(path: Path, scorer: Scorer) -> tuple[float | None, str | None]:

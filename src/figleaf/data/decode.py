@@ -48,6 +48,14 @@ class DecodeError(Exception):
         self.reason = reason
 
 
+class UnknownFormatError(DecodeError):
+    """The bytes are of no format that is decoded."""
+
+
+class TooManyPixelsError(DecodeError):
+    """The picture has more pixels than are decoded; known from its header."""
+
+
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
     """Keep Pillow's own warnings of odd files from the terminal: a file that cannot be used gets a reason.
@@ -94,7 +102,7 @@ def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> RgbU8:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
-                raise DecodeError(f"{width} x {height} pixels; at most {max_pixels:,} are decoded")
+                raise TooManyPixelsError(f"{width} x {height} pixels; at most {max_pixels:,} are decoded")
             image.load()
             # Asked after loading: some formats carry EXIF behind the pixels, and TIFF is turned while it loads.
             turn = _ORIENTATIONS.get(_orientation(image))
@@ -102,9 +110,9 @@ def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> RgbU8:
     except DecodeError:
         raise
     except UnidentifiedImageError:
-        raise DecodeError(_what_it_is(data)) from None
+        raise UnknownFormatError(_what_it_is(data)) from None
     except Image.DecompressionBombError:
-        raise DecodeError(f"more pixels than the {max_pixels:,} that are decoded") from None
+        raise TooManyPixelsError(f"more pixels than the {max_pixels:,} that are decoded") from None
     # Decoders meet files made to break them and raise what they like: whatever it is, this file has no picture.
     except Exception as error:
         raise DecodeError(f"broken: {' '.join(str(error).split()) or type(error).__name__}") from None

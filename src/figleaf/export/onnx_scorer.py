@@ -20,18 +20,27 @@ NEEDED = ("classes", "unsafe", "resize_rule")
 class OnnxScorer:
     """Scores pictures with the ONNX file at `path`; see `figleaf.evaluate.scorer.Scorer`.
 
-    `threads` limits onnxruntime's (default: all cores). `metadata` is what the export wrote into the file, as text, and
-    `threshold` the score from which a picture is flagged, None when none was chosen. Raises `FigleafError` when the
-    file is missing or damaged, was not exported by figleaf, or wants pictures resized by another rule than ours.
+    `threads` limits onnxruntime's (default: all cores). Between two batches they spin, which is fastest where nobody
+    else works; with `spinning` False they sleep, and leave the cores to those who decode and answer. `metadata` is what
+    the export wrote into the file, as text, and `threshold` the score from which a picture is flagged, None when none
+    was chosen. Raises `FigleafError` when the file is missing or damaged, was not exported by figleaf, or wants
+    pictures resized by another rule than ours.
     """
 
     def __init__(
-        self, path: Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        spinning: bool = True,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         if not path.is_file():
             raise FigleafError(f"{path}: no such file")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or 0
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(path, options, providers=list(providers))
         # onnxruntime has a class for each status code, all of them direct children of Exception.

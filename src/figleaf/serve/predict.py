@@ -5,7 +5,7 @@ Memory does not grow with the stream. With an exported ONNX file it needs numpy,
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -95,11 +95,25 @@ def answers(
                 for name, future in (pending.popleft() for _ in range(min(batch_size, len(pending))))
             ]
             take(batch_size)
-            for answer in _scored(scorer, batch, threshold, 1.0 if policy is None else policy.temperature):
-                yield answer if policy is None else _judged(answer, policy)
+            yield from batch_answers(scorer, batch, threshold=threshold, policy=policy)
 
 
-def _judged(answer: Answer, policy: Policy) -> Answer:
+def batch_answers(
+    scorer: Scorer,
+    batch: Sequence[tuple[str, NDArray[np.uint8] | str]],
+    *,
+    threshold: float | None = None,
+    policy: Policy | None = None,
+) -> Iterator[Answer]:
+    """An answer for each name in order: what is (S, S, 3) is scored, in one batch; a text is why there is no picture.
+
+    `threshold` and `policy` as in `answers`.
+    """
+    for answer in _scored(scorer, batch, threshold, 1.0 if policy is None else policy.temperature):
+        yield answer if policy is None else judged(answer, policy)
+
+
+def judged(answer: Answer, policy: Policy) -> Answer:
     """With its action. What could not be scored may be anything, so people look at it."""
     if answer.score is None:
         return replace(answer, action="review")
@@ -108,7 +122,7 @@ def _judged(answer: Answer, policy: Policy) -> Answer:
 
 
 def _scored(
-    scorer: Scorer, batch: list[tuple[str, NDArray[np.uint8] | str]], threshold: float | None, temperature: float
+    scorer: Scorer, batch: Sequence[tuple[str, NDArray[np.uint8] | str]], threshold: float | None, temperature: float
 ) -> Iterator[Answer]:
     pictures = [found for _, found in batch if not isinstance(found, str)]
     rows: Iterator[NDArray[np.float64]] = iter(())
