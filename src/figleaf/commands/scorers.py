@@ -1,7 +1,7 @@
 """From what a user calls a model, a run or a file, to a scorer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,14 @@ class OpenedScorer:
 
 
 def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> OpenedScorer:
-    """The scorer of a .onnx or .safetensors file, or of the run that `reference` names in the tracker.
+    """The scorer of a .onnx or .safetensors file, of a registered model, or of the run that `reference` names.
+
+    Of a registered model, models:/NAME@ALIAS or models:/NAME/VERSION, the exported file is opened; its code is not run.
 
     `key` is what a user writes before it, for what is said of it.
     """
+    if reference.startswith("models:/"):
+        return _registered(reference, tracking)
     path = Path(reference).expanduser()
     if not reference:
         raise FigleafError(f"{key.strip()}: expected a run or a file; `figleaf --help` says how runs are named")
@@ -59,6 +63,17 @@ def open_scorer(reference: str, tracking: TrackingConfig, key: str = "run=") -> 
 
     run = named_run(reference, tracking)
     return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"), run.run_id)
+
+
+def _registered(reference: str, tracking: TrackingConfig) -> OpenedScorer:
+    from figleaf.config import home
+    from figleaf.tracking.registry import exported_file, find_version
+    from figleaf.tracking.store import open_store
+
+    store = open_store(tracking.uri, home())
+    version = find_version(store, reference)
+    opened = open_scorer(str(exported_file(store, version)), tracking)
+    return replace(opened, name=f"{version.name}-{version.number}")
 
 
 def _threshold_and_run(path: Path, scorer: Scorer) -> tuple[float | None, str | None]:
