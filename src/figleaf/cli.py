@@ -30,12 +30,13 @@ examples:
   figleaf export run=best:demo format=[safetensors,onnx]
   figleaf compress run=best:demo prune=0.5                   half the multiplications; then fine-tune model=from_file
   figleaf serve model=export/mine                            score pictures that are sent over HTTP
+  figleaf registry add best:demo --name vgg-sfw              a version of a model that MLflow serves
   figleaf visualize run=best:demo image=photo.jpg filters=18     filters, activations, class maps as one page
   figleaf web run=best:demo                                  a page that runs the network in the browser
   figleaf ui demo                                            a study's runs in the MLflow pages, and side by side
 
 RUN is a run id, a unique start of one, a run name, <study>/<arm>-<seed> as `figleaf study status` calls a trial,
-latest, or best:<study>[:<arm>].
+latest, best:<study>[:<arm>], or models:/NAME@champion (or /VERSION), which `figleaf registry` makes.
 FIGLEAF_HOME (default ./runs) holds the tracking database, artifacts, caches and run folders.
 """
 _STOPPED_CODE = 128 + signal.SIGINT  # a shell's code for a process that Ctrl-C ended
@@ -70,6 +71,7 @@ COMMANDS = {
     "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
     "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
     "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),
+    "registry": Command("registry", "named models: add a version, promote the one that is shown to be no worse"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
     "server": Command("server", "a tracker for a team: MLflow with PostgreSQL behind it"),
     "ui": Command("ui", "the MLflow pages of the project's store, with links to a study's runs"),

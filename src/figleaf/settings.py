@@ -284,6 +284,7 @@ class ExportConfig:
     parity_images: int = field(default=64, metadata=_at_least(1))
     images: str | None = None  # compare on the pictures in this folder instead of the run's own
     licence: str = ""  # what the weights may be used under, for the model card
+    register: str | None = None  # the name of a registered model that gets model.onnx as its next version
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """What the commands' arguments have in common."""
 
 import argparse
+import csv
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from figleaf.config import ROOTS, DataConfig, choices, keys_with_defaults
@@ -66,6 +67,25 @@ def print_json(value: Any) -> None:
         except UnicodeEncodeError:
             text = json.dumps(value, indent=2 if sys.stdout.isatty() else None, allow_nan=False)
     print(text)
+
+
+def print_table(rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows with the same keys on standard output: a table where a person looks, CSV in a pipe; nothing of no rows."""
+    if not rows:
+        return
+    if not sys.stdout.isatty():
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(Text(str(value)[:40]) for value in row.values()))
+    Console().print(table)
 
 
 def say(text: str) -> None:

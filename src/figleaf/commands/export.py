@@ -78,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     facts = facts_of(run, metadata, settings, config.licence)
     out = Path(config.out or Path("export") / file_name(run.name)).expanduser().absolute()
     require_place(out, config.format)
+    if config.register is not None:
+        _require_registrable(config)
     data = from_dict(settings["data"], DataConfig)
     pictures = _pictures(config, data)
     int8 = "onnx_int8" in config.format
@@ -103,8 +105,30 @@ def main(arguments: Sequence[str]) -> int:
             f"{found['images']} pictures{kept}"
         )
     say(f"exported {run.name} ({run.run_id}) to {out}")
+    if config.register is not None:
+        report["registered"] = _registered(out, config)
     print_json(report)
     return 0
+
+
+def _require_registrable(config: ExportConfig) -> None:
+    """Refuse a name that cannot be, and an export without the file that is registered, before there is work to lose."""
+    from figleaf.tracking.registry import require_name
+
+    require_name(config.register or "")
+    if "onnx" not in config.format:
+        raise FigleafError(f"register={config.register}: model.onnx is registered; add onnx to format={config.format}")
+
+
+def _registered(out: Path, config: ExportConfig) -> str:
+    """Register what was exported, and give its address."""
+    from figleaf.commands.registering import register
+    from figleaf.commands.registry import told
+    from figleaf.tracking.store import open_store
+
+    version, is_new = register(out, config.register or "", open_store(config.tracking.uri, home()))
+    told(version, is_new)
+    return version.uri
 
 
 def _pictures(config: ExportConfig, data: DataConfig) -> list[Path]:

@@ -1,6 +1,7 @@
 """From what a user calls a run, to the run.
 
-RUN is an id, the start of one, a name, a trial `STUDY/ARM-SEED`, `latest` or `best:STUDY[:ARM]`.
+RUN is an id, the start of one, a name, a trial `STUDY/ARM-SEED`, `latest`, `best:STUDY[:ARM]` or the registered model
+`models:/NAME@ALIAS` or `models:/NAME/VERSION`, whose run is meant.
 """
 
 from pathlib import Path
@@ -9,6 +10,7 @@ from figleaf.config import TrackingConfig, home
 from figleaf.errors import FigleafError
 from figleaf.study.best import PREFIX, find_best
 from figleaf.tracking.find import EVALUATION, KIND_TAG, SEARCH, FoundRun, find_run
+from figleaf.tracking.registry import RUN_TAG, SCHEME, Version, find_version
 from figleaf.tracking.store import open_store
 
 
@@ -19,7 +21,15 @@ def named_run(reference: str, tracking: TrackingConfig, kind: str | None = None)
     """
     if reference.startswith(PREFIX):
         return find_best(reference, tracking)
+    if reference.startswith(SCHEME):
+        return _run_of(find_version(open_store(tracking.uri, home()), reference), tracking)
     return find_run(open_store(tracking.uri, home()), reference, kind)
+
+
+def _run_of(version: Version, tracking: TrackingConfig) -> FoundRun:
+    if not version.run_id:
+        raise FigleafError(f"{version.uri}: its run {version.tags.get(RUN_TAG, '')} is not in this tracker")
+    return find_run(open_store(tracking.uri, home()), version.run_id)
 
 
 def index_of(run: FoundRun) -> Path:

@@ -1,11 +1,9 @@
 """`figleaf runs`: list runs, mark dead ones, deliver what waits, move them between trackers."""
 
 import argparse
-import csv
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from figleaf.commands.arguments import parser, print_json, say
+from figleaf.commands.arguments import parser, print_json, print_table, say
 from figleaf.config import home
 from figleaf.errors import FigleafError
 
@@ -56,7 +54,9 @@ def main(arguments: Sequence[str]) -> int:
         if options.study is not None and not found:
             known = ", ".join(studies(store)) or "none"
             raise FigleafError(f"--study {options.study}: no run has that study; studies with runs: {known}")
-        _table(summary(found))
+        if not found:
+            say(f"no runs in {home()} yet; `figleaf train` makes one")
+        print_table(summary(found))
         return 0
     if options.action == "reap":
         rows = reap(store, stale_after_s=options.stale_after)
@@ -91,22 +91,3 @@ def _with_action(arguments: Sequence[str]) -> list[str]:
     """`figleaf runs` alone, or with an option of `list`, lists."""
     alone = not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"))
     return ["list"] * alone + list(arguments)
-
-
-def _table(rows: Sequence[Mapping[str, object]]) -> None:
-    if not rows:
-        say(f"no runs in {home()} yet; `figleaf train` makes one")
-        return
-    if not sys.stdout.isatty():
-        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(Text(str(value)[:40]) for value in row.values()))
-    Console().print(table)

@@ -1,7 +1,7 @@
 """From what a user calls a model, a run or a file, to a scorer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +34,14 @@ class OpenedScorer:
 def open_scorer(
     reference: str, tracking: TrackingConfig, key: str = "run=", *, shares_cores: bool = False
 ) -> OpenedScorer:
-    """The scorer of a .onnx or .safetensors file, or of the run that `reference` names in the tracker.
+    """The scorer of a .onnx or .safetensors file, of a registered model, or of the run that `reference` names.
+
+    Of a registered model, models:/NAME@ALIAS or models:/NAME/VERSION, the exported file is opened; its code is not run.
 
     `key` is what a user writes before it, for what is said of it. `shares_cores`: others work beside it all the time.
     """
+    if reference.startswith("models:/"):
+        return _registered(reference, tracking)
     path = Path(reference).expanduser()
     if not reference:
         raise FigleafError(f"{key.strip()}: expected a run or a file; `figleaf --help` says how runs are named")
@@ -82,6 +86,17 @@ def policy_for(opened: OpenedScorer, path: Path) -> Policy:
     if policy.sha256 != (opened.identity if policy.sha256 else ""):
         say(f"{path}: made from the scores of another file of this run; its promises hold as far as the scores agree")
     return policy
+
+
+def _registered(reference: str, tracking: TrackingConfig) -> OpenedScorer:
+    from figleaf.config import home
+    from figleaf.tracking.registry import exported_file, find_version
+    from figleaf.tracking.store import open_store
+
+    store = open_store(tracking.uri, home())
+    version = find_version(store, reference)
+    opened = open_scorer(str(exported_file(store, version)), tracking)
+    return replace(opened, name=f"{version.name}-{version.number}")
 
 
 def _threshold_and_run(path: Path, scorer: Scorer) -> tuple[float | None, str | None]:

@@ -159,13 +159,15 @@ def same_samples(runs: Sequence[FoundRun], split: str) -> SameSamples:
 
     Raises `FigleafError` that names the run for one without predictions there, and when they are of other samples.
     """
-    found = []
-    for run in runs:
-        predictions = Predictions.load(run.artifact("predictions.parquet")).select(split=split, variant="clean")
-        if not len(predictions):
-            raise FigleafError(f"{_called(run)} has no predictions on the split {split}")
-        found.append(predictions)
-    return SameSamples.of(found, names=[_called(run) for run in runs])
+    return SameSamples.of([predictions_on(run, split) for run in runs], names=[_called(run) for run in runs])
+
+
+def predictions_on(run: FoundRun, split: str) -> Predictions:
+    """What a run answered to the pictures of a split, as they are. Raises `FigleafError` when it was not asked."""
+    predictions = Predictions.load(run.artifact("predictions.parquet")).select(split=split, variant="clean")
+    if not len(predictions):
+        raise FigleafError(f"{_called(run)} has no predictions on the split {split}")
+    return predictions
 
 
 def _require_judgeable(runs: Sequence[FoundRun], keys: Sequence[str]) -> None:

@@ -33,9 +33,16 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # A saved model would take along the uv.lock and pyproject.toml of whatever folder the command is given in.
+    "MLFLOW_UV_AUTO_DETECT": "false",
 }
-# These report with a traceback or a line each what is raised to us anyway, or tell of every retry.
-_NOISY_LOGGERS = {"mlflow.store.db.utils": logging.CRITICAL, "urllib3.connectionpool": logging.ERROR}
+# These report with a traceback or a line each what is raised to us anyway, or tell of every retry or step.
+_NOISY_LOGGERS = {
+    "mlflow.store.db.utils": logging.CRITICAL,
+    "urllib3.connectionpool": logging.ERROR,
+    "mlflow.pyfunc": logging.WARNING,
+    "mlflow.store.model_registry.abstract_store": logging.WARNING,
+}
 
 _PROJECT_TAG = "figleaf.project"
 _ASIDE = "(raised as a result of Query-invoked autoflush"  # which SQLAlchemy puts before what happened
@@ -94,9 +101,7 @@ def open_store(uri: str | None, home: Path) -> Store:
     Raises `FigleafError`, within about ten seconds, when the server does not answer, the database cannot be written or
     belongs to another MLflow version, or MLflow no longer supports the kind of store.
     """
-    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
-    for name, level in _NOISY_LOGGERS.items():
-        logging.getLogger(name).setLevel(level)
+    quiet_environment()
     home = home.absolute()
     uri = uri or _sqlite_uri(home / "mlflow.db")
     scheme = urlsplit(uri).scheme
@@ -118,6 +123,13 @@ def open_store(uri: str | None, home: Path) -> Store:
         raise FigleafError(f"tracking.uri={shown(uri)}: {first_line(error)}") from error
     is_server = scheme in ("http", "https", "databricks")
     return Store(client, uri, home, None if is_server else home / "artifacts")
+
+
+def quiet_environment() -> None:
+    """Set what MLflow reads from the environment, unless the user has, and keep its loggers from repeating errors."""
+    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+    for name, level in _NOISY_LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def ui_command(store: Store, host: str = "127.0.0.1", port: int = 5000) -> list[str]:

@@ -105,6 +105,11 @@ def import_runs(store: Store, folder: Path) -> list[dict[str, object]]:
         lock.release()
 
 
+def run_born_as(store: Store, run_id: str) -> FoundRun | None:
+    """The run that has this id, or was imported from one that has; None when it is not in this tracker."""
+    return next((run for run in runs(store) if run_id and run_id in (run.run_id, _origin(run))), None)
+
+
 def _imported(store: Store, archive: Archive) -> list[dict[str, object]]:
     places: dict[str, str] = {}
     digests: dict[str, str] = {}
