@@ -75,6 +75,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit code 0, 1 for a failure that was reported, 2 for a mistake that is named."""
+    _fill_closed_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="figleaf",
@@ -128,6 +129,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(
             f"{error.filename or 'standard output'}: {error.strerror}; make room and give the command again"
         )
+
+
+def _fill_closed_streams() -> None:
+    """Where a standard stream is closed, nobody listens. Left so, a file opened later would take its number, and get
+    what libraries in C print there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - stays open
 
 
 def _is_nowhere() -> bool:
