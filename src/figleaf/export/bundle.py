@@ -23,9 +23,9 @@ from figleaf.vgg.network import VGG
 from figleaf.vgg.scorer import TorchScorer
 from figleaf.vgg.skin_map import UNDECIDED
 
-RECORD, PARITY, CARD = "model.json", "parity.json", "MODEL_CARD.md"
+RECORD, PARITY, CARD, DATA_CARD = "model.json", "parity.json", "MODEL_CARD.md", "DATA_CARD.md"
 FOLDERS = ("tfjs", "openvino")  # among the places; all others are files
-EVERY_PLACE = (*(form.place for form in FORMATS.values()), RECORD, PARITY, CARD, SUMS)
+EVERY_PLACE = (*(form.place for form in FORMATS.values()), RECORD, PARITY, CARD, DATA_CARD, SUMS)
 
 
 def export_bundle(
@@ -39,13 +39,15 @@ def export_bundle(
     tfjs_dtype: Dtype = "float16",
     calibration: NDArray[np.uint8] | None = None,
     quality: Quality | None = None,
+    data_card: str | None = None,
 ) -> dict[str, Any]:
     """Write `net` to the folder `out` in each of `formats` and compare every file with it on `pictures`.
 
     `pictures` are files, or uint8 (N, S, S, 3) at the network's input size. `out` then holds the weights files,
-    `model.json`, `parity.json`, `MODEL_CARD.md` and `SHA256SUMS`; such files of an earlier export are replaced or
-    removed, others stay. Gives plain JSON values: `out`, `files` (name to SHA-256), `unreadable` (path to reason), and
-    what stands in `parity.json`: `tolerance`, and for each of `formats` its `Parity` and its `bytes`.
+    `model.json`, `parity.json`, `MODEL_CARD.md`, the `data_card`, where there is one, as `DATA_CARD.md`, and
+    `SHA256SUMS`; such files of an earlier export are replaced or removed, others stay. Gives plain JSON values: `out`,
+    `files` (name to SHA-256), `unreadable` (path to reason), and what stands in `parity.json`: `tolerance`, and for
+    each of `formats` its `Parity` and its `bytes`.
 
     Formats that lose nothing are held to `tolerance` in logits. The lossy ones, onnx_float16, onnx_int8 and tfjs with
     kernels in float16 or uint8, are held to `quality`, and those whose rounding is known to `LOSSY_TOLERANCE` in
@@ -94,8 +96,11 @@ def export_bundle(
         write_text(staging / RECORD, _json(record | run))
         write_text(staging / PARITY, _json(report))
         files += [RECORD, PARITY]
+        if data_card is not None:
+            write_text(staging / DATA_CARD, data_card)
+            files.append(DATA_CARD)
         places = [known[name].place for name in parity]
-        write_text(staging / CARD, model_card(net, facts, parity, [*places, RECORD, PARITY], report))
+        write_text(staging / CARD, model_card(net, facts, parity, [*places, *_beside(files)], report))
         hashes = {file: sha256_file(staging / file) for file in (*files, CARD)}
         write_text(staging / SUMS, hash_list(hashes))
         _move(staging, out, (*hashes, SUMS))
@@ -133,6 +138,11 @@ def _require_quality(form: Format, quality: Quality, at_best: float, found: floa
             f"{at_best - found:.4f}, more than max_drop={quality.max_drop:g}; nothing was exported. {form.way_out}, "
             "or allow more"
         )
+
+
+def _beside(files: Sequence[str]) -> list[str]:
+    """What of the files is no format's."""
+    return [file for file in files if file in (RECORD, PARITY, DATA_CARD)]
 
 
 def _bytes_of(place: Path) -> int:
