@@ -31,6 +31,7 @@ CLAIMS = {
     "scenes": ("cpu_seconds", "below 30", "seconds of one core for drawing the 2,000 embedded scenes"),
     "look_alike": ("seconds", "below 10", "seconds of comparing 10,000 pictures for look-alikes"),
     "intervals": ("seconds", "below 1", "seconds of 1,000 resamples over groups, 5,000 predictions, every metric"),
+    "base_install": ("mb", "at most 250", "megabytes of the base installation, which predicts without torch"),
     "startup": ("help_s", "at most 0.5", "seconds of `figleaf --help`"),
 }
 
@@ -80,6 +81,15 @@ def main() -> int:
         f"memory over all files {scored['memory_growth']:.2f} times that over a tenth. With a network that scores "
         f"faster than files are decoded it has {scored['ratio_small']:.2f} of the session's throughput, and "
         f"{scored['of_parts_small']:.2f} of what decoding and scoring in turn would have.",
+    ]
+    base = results["base_install"]
+    peers = ", ".join(f"{name} {mb:.0f} MB" for name, mb in base["peer_mb"].items())
+    lines += [
+        "",
+        f"`figleaf predict` of one picture, from start to exit: {base['predict_s']:.2g} s in the base installation, "
+        f"{base['full_predict_s']:.2g} s with everything installed, {base['lab_mb']:,.0f} MB; `import torch` alone "
+        f"takes {base['torch_s']:.2g} s, with Lightning and MLflow {base['torch_lightning_mlflow_s']:.2g} s. Others "
+        f"with their models: {peers}.",
     ]
     limbs = results["limbs"]
     lines += [

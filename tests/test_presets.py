@@ -1,12 +1,15 @@
 """Every preset works: instantiated, a step taken, the result exported and read back."""
 
+import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from figleaf.cli import main
 from figleaf.config import compose, conf_dir, experiments_dir
@@ -114,6 +117,34 @@ def test_every_arm_of_every_experiment_composes(name: str) -> None:
     assert compose_trials(find_study(name, experiments_dir()))
 
 
+BASE_ONLY = """
+import importlib.metadata, pathlib, sys
+
+names, wanted = set(), ["numpy", "pillow", "onnxruntime"]
+while wanted:
+    name = wanted.pop()
+    if name not in names:
+        names.add(name)
+        asked = importlib.metadata.requires(name) or []
+        wanted += [one.split(">")[0].split("=")[0].strip() for one in asked if "extra ==" not in one]
+tops = importlib.metadata.packages_distributions()
+allowed = {"figleaf", *(top for top, owners in tops.items() if names & {owner.lower() for owner in owners})}
+
+class BaseOnly:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top not in allowed and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, BaseOnly())
+import figleaf
+from figleaf.cli import main
+
+print("figleaf from", pathlib.Path(figleaf.__file__).parent, file=sys.stderr)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     """The wheel carries conf/, experiments/ and web/; built and unpacked here without a network."""
     import sys
@@ -144,3 +175,24 @@ def test_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '"depth": 19' in done.stdout
+
+    # The base installation is enough for an exported file: what no dependency of it brings cannot be imported.
+    net = VGG(depth=11, width=0.0625, head="gap", input_size=32).eval()
+    record = {"classes": ["a", "b"], "unsafe": ["b"], "threshold": 0.5, "resize_rule": rule()}
+    write_onnx(net, tmp_path / "model.onnx", record)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    scored = subprocess.run(
+        [sys.executable, "-c", BASE_ONLY, "predict", "picture.png", "--model", "model.onnx"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert scored.returncode == 0, scored.stderr
+    (package,) = re.findall(r"figleaf from (.+)", scored.stderr)
+    assert Path(package) == tmp_path / "site" / "figleaf"
+    logits = TorchScorer(net, ("a", "b"), ("b",)).logits(picture[None]).astype(float)
+    expected = 1 / (1 + np.exp(logits[0, 0] - logits[0, 1]))
+    assert json.loads(scored.stdout)["score"] == pytest.approx(expected, abs=1e-5)

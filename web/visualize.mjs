@@ -4,11 +4,12 @@
  * Python, on the folder that `figleaf export run=RUN format=[tfjs]` writes.
  */
 
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { colored, enlarged, toOne } from "./app/colors.js";
 import { NetworkError } from "./lib/network.js";
+import { judged, policyOf } from "./lib/policy.js";
 import { squash } from "./lib/resize.js";
 import { openFolder } from "./node/files.mjs";
 import { PictureError, readPicture, writePng } from "./node/picture.mjs";
@@ -24,6 +25,7 @@ const HELP = `usage: node visualize.mjs --model DIR [--image FILE] [--filters N]
   --steps N      of the ascent (default 80)
   --seed N       draws the noise that it starts from (default 0)
   --class NAME   the class that the map is for (default: the one with the highest logit)
+  --policy FILE  of \`figleaf calibrate\`: scores at its temperature, and what is done with the picture
   --out DIR      default dist
   --gpu          use tfjs-node-gpu where it is installed; says so where it is not
 
@@ -49,15 +51,16 @@ async function main(given) {
   const picture = options.image === undefined ? null : await readPicture(options.image);
   const { tf, backend } = await tensorflow({ gpu: options.gpu, say });
   const network = await openFolder(tf, options.model);
+  const policy = options.policy === undefined ? null : await readPolicy(options.policy, network);
   const layers = options.layers ? options.layers.split(",") : shown(network.convolutions);
   const channels = new Map(layers.map((layer) => [layer, [...Array(Math.min(count, network.channelsOf(layer))).keys()]]));
   const place = placeOf(network, options.class);
 
   const filters = await maximised(network, channels, options.out, { steps, seed });
-  const seen = picture && (await looked(network, channels, options.out, picture, basename(options.image), place));
+  const seen = picture && (await looked(network, channels, options.out, picture, basename(options.image), place, policy));
   if (!picture) await rm(join(options.out, "activation"), { recursive: true, force: true });
   const dead = Object.fromEntries(filters.layers.map((layer) => [layer.layerName, layer.dead.length]));
-  process.stdout.write(`${JSON.stringify({ out: options.out, backend, layers, dead, score: seen?.score ?? null, probabilities: seen ? byName(network, seen.probScores) : null })}\n`);
+  process.stdout.write(`${JSON.stringify({ out: options.out, backend, layers, dead, score: seen?.score ?? null, ...(policy && seen ? { action: seen.action } : {}), probabilities: seen ? byName(network, seen.probScores) : null })}\n`);
 }
 
 function parsed(given) {
@@ -67,14 +70,14 @@ function parsed(given) {
       args: given,
       allowPositionals: true,
       options: {
-        model: text, image: text, layers: text, class: text,
+        model: text, image: text, layers: text, class: text, policy: text,
         filters: { ...text, default: "8" }, steps: { ...text, default: "80" }, seed: { ...text, default: "0" },
         out: { ...text, default: "dist" }, gpu: { type: "boolean", default: false }, help: { type: "boolean", short: "h" },
       },
     });
     // npm runs scripts in web/: paths start from where the person is.
     const from = process.env.npm_lifecycle_event === "visualize" ? process.env.INIT_CWD : ".";
-    for (const key of ["model", "image", "out"]) if (values[key] !== undefined) values[key] = resolve(from, values[key]);
+    for (const key of ["model", "image", "policy", "out"]) if (values[key] !== undefined) values[key] = resolve(from, values[key]);
     if (positionals.length) throw new UsageError(`${positionals[0]}: unexpected; pictures are given by --image`);
     return values;
   } catch (error) {
@@ -122,11 +125,19 @@ async function maximised(network, channels, out, { steps, seed }) {
   return manifest;
 }
 
-async function looked(network, channels, out, { rgb, width, height }, name, wanted) {
+async function readPolicy(path, network) {
+  try {
+    return policyOf(await readFile(path, "utf8"), { classes: network.classes, unsafe: network.unsafe, runId: network.record.run_id });
+  } catch (error) {
+    throw new NetworkError(`--policy ${path}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
+  }
+}
+
+async function looked(network, channels, out, { rgb, width, height }, name, wanted, policy) {
   const folder = await emptied(out, "activation");
   const size = network.inputSize;
   const small = squash(rgb, width, height, size);
-  const { probabilities, logits, score } = await network.classify(small);
+  const { probabilities, logits, score, action } = judged(policy, await network.classify(small), network);
   const top = probabilities.indexOf(Math.max(...probabilities));
   const place = wanted ?? top;
   await writePng(join(folder, "input.png"), small, size, size);
@@ -155,6 +166,7 @@ async function looked(network, channels, out, { rgb, width, height }, name, want
     topClass: network.classes[top],
     topProb: probabilities[top],
     score,
+    ...(policy ? { action } : {}),
     camImagePath: "activation/cam.png",
     camMethod: map.method,
     camClass: network.classes[place],

@@ -69,7 +69,7 @@ COMMANDS = {
     "web": Command("web", "a page that runs a network in the browser, and sends nothing anywhere"),
     "report": Command("report", "a run on one page: curves, confusion, slices, its surest errors with class maps"),
     "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
-    "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
+    "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split, a data card"),
     "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),
     "registry": Command("registry", "named models: add a version, promote the one that is shown to be no worse"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
@@ -81,6 +81,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit code 0, 1 for a failure that was reported, 2 for a mistake that is named."""
+    _fill_closed_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="figleaf",
@@ -134,6 +135,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(
             f"{error.filename or 'standard output'}: {error.strerror}; make room and give the command again"
         )
+
+
+def _fill_closed_streams() -> None:
+    """Where a standard stream is closed, nobody listens. Left so, a file opened later would take its number, and get
+    what libraries in C print there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - stays open
 
 
 def _is_nowhere() -> bool:

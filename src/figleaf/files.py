@@ -15,6 +15,7 @@ _ELSEWHERE = "name another place, or point FIGLEAF_HOME at a folder that can be 
 _WAYS_OUT = {
     errno.ENOSPC: f"the disk is full: free some space, or {_ELSEWHERE}",
     errno.EDQUOT: f"the disk quota is used up: free some space, or {_ELSEWHERE}",
+    errno.EFBIG: f"a file may not be so large there (`ulimit -f`, or the file system): {_ELSEWHERE}",
     errno.EROFS: f"the file system is read-only: {_ELSEWHERE}",
     errno.EACCES: f"no permission to write there: {_ELSEWHERE}",
     errno.ENOTDIR: "a file stands where a folder is needed: name another place",

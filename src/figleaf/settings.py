@@ -412,6 +412,7 @@ class WebConfig:
     seed: int = field(default=0, metadata=_seed())
     device: str = field(default="auto", metadata=_one_of("auto", "cpu", "cuda"))
     licence: str = ""  # what the weights may be used under
+    policy: str | None = None  # a file of `figleaf calibrate`
     keep: bool = True  # the single file with the run's artifacts
 
 

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from figleaf.cli import main
 from figleaf.commands.data import _parser
@@ -83,3 +84,25 @@ def test_control_characters_of_a_file_name_do_not_reach_the_terminal(capsys: pyt
     assert capsys.readouterr().err == (
         "error: manifest \\x1b[31mred\n.csv: no such file; make one with `figleaf data index FOLDER`\n"
     )
+
+
+def test_a_card_is_written_and_nobody_elses_file_is_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for label in ("sfw", "nsfw"):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8 + number, 9), (number, 0, len(label))).save(tmp_path / "mine" / label / f"{number}.png")
+    assert main(["data", "index", "mine"]) == 0
+    for _ in range(2):
+        assert main(["data", "card", "mine/manifest.csv", "--licence", "CC BY 4.0", "--check"]) == 0
+    text = Path("DATA_CARD.md").read_text()
+    assert "# Data card: mine" in text
+    assert "Licence of the pictures: CC BY 4.0." in text
+    assert "| files that cannot be used | 0 |" in text
+    Path("notes.md").write_text("mine")
+    capsys.readouterr()
+    assert main(["data", "card", "mine/manifest.csv", "--out", "notes.md"]) == 2
+    assert "figleaf did not write it" in capsys.readouterr().err
+    assert Path("notes.md").read_text() == "mine"

@@ -1,6 +1,7 @@
 """`figleaf web`: a page of a run or a file, and the single file among the run's artifacts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from figleaf.cli import main
 from figleaf.commands import web
 from figleaf.config import TrackingConfig, home
 from figleaf.errors import FigleafError
+from figleaf.evaluate.policy import Policy, Rule
 from figleaf.evaluate.predictions import Predictions
 from figleaf.serve import page
 from figleaf.tracking.find import FoundRun, find_run
@@ -86,6 +88,27 @@ def test_a_file_has_a_page_without_numbers(tmp_path: Path, capsys: pytest.Captur
     assert (manifest["threshold"], manifest["operating"], manifest["metrics"]) == (0.25, None, [])
 
 
+def test_a_policy_goes_into_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"classes": ["a", "b"], "unsafe": ["b"], "data_name": "drawn", "data_hash": "0", "run_id": "0123"}
+    save(network(width=0.0625, input_size=32), tmp_path / "net.safetensors", facts)
+    policy = Policy("0123", ("a", "b"), ("b",), 1.5, (Rule("block", 0.9, "why"), Rule("review", 0.4)), sha256="f" * 64)
+    policy.save(tmp_path / "policy.json", {})
+    given = [f"run={tmp_path / 'net.safetensors'}", f"out={tmp_path / 'site'}", "filters=0"]
+    assert main(["web", *given, f"policy={tmp_path / 'policy.json'}"]) == 0
+    assert "made from the scores of another file of this run" in capsys.readouterr().err
+    manifest = json.loads((tmp_path / "site" / "manifest.json").read_text())
+    assert manifest["policy"] == {
+        "temperature": 1.5,
+        "rules": [
+            {"action": "block", "at_least": 0.9, "why": "why"},
+            {"action": "review", "at_least": 0.4, "why": ""},
+        ],
+    }
+    replace(policy, run_id="4567").save(tmp_path / "policy.json", {})
+    assert main(["web", *given, f"policy={tmp_path / 'policy.json'}"]) == 2
+    assert "made for the run 4567" in capsys.readouterr().err
+
+
 def test_weights_too_large_for_one_file_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +129,7 @@ def test_weights_too_large_for_one_file_are_said(
         (["run=net.safetensors", "layers=[block9_conv9]"], "block9_conv9"),
         (["run=net.safetensors", "out=net.safetensors"], "a file, not a folder"),
         (["run=net.safetensors", "dtype=float64"], "dtype=float64"),
+        (["run=net.safetensors", "policy=gone.json"], "gone.json: no such file"),
         (["run=net.safetensors", "filters=-1"], "filters=-1"),
     ],
 )

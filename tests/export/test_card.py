@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from figleaf.export.card import escape, model_card
+from figleaf.export.card import model_card
 from figleaf.export.facts import ModelFacts
+from figleaf.export.markdown import escape
 from figleaf.export.parity import Parity
 from figleaf.vgg.network import VGG
 
@@ -59,6 +60,9 @@ def test_the_card_says_what_was_measured_on_what_and_what_was_not() -> None:
         "| model.width | 0.25 |",
         "## What was not measured",
         "## Intended use",
+        "## What it must not be used for",
+        "- deciding alone about anybody's pictures",
+        "- finding illegal material",
         "skin tone",
         "| onnx | 2.35 | 64 | 2.0e-07 | 1.0e-07 | 0 |",
         "Licence of the weights: not stated",

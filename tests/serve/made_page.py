@@ -18,6 +18,7 @@ from figleaf.config import web_dir
 from figleaf.data.decode import decode, resize
 from figleaf.data.scenes import render
 from figleaf.errors import FigleafError
+from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.predictions import Predictions, prob_unsafe
 from figleaf.explain.filters import Recipe, maximise
 from figleaf.export.facts import ModelFacts
@@ -117,10 +118,17 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, engine: dict[str, Path]) -> Iterator[Site]:
     """The page of a small network with batch norms and a gap head."""
+    with made_site(tmp_path_factory.mktemp("page"), engine) as made:
+        yield made
+
+
+@contextmanager
+def made_site(folder: Path, engine: dict[str, Path], policy: Policy | None = None) -> Iterator[Site]:
+    """A page in `folder`, built and served."""
     net = speaking(network())
     scorer = TorchScorer(net, CLASSES, CLASSES[1:])
-    out = tmp_path_factory.mktemp("page") / "si;te, one"  # a folder whose name a policy would split
-    more: dict[str, Any] = {"engine": engine, "gallery": gallery(net), "val": val_predictions(scorer)}
+    out = folder / "si;te, one"  # a folder whose name a policy would split
+    more: dict[str, Any] = {"engine": engine, "gallery": gallery(net), "val": val_predictions(scorer), "policy": policy}
     built = build_page(net, FACTS, out=out, web=web_dir(), **more)
     with served(out.parent) as (address, requests):
         yield Site(built, scorer, f"{address}/si%3Bte%2C%20one/", requests)

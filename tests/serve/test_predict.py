@@ -10,7 +10,7 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -338,3 +338,65 @@ def test_a_damaged_line_is_named_and_what_stands_behind_it_stays(
     assert predict(model, str(pictures), "--out", str(out)) == 2
     assert "line 2 is damaged" in capsys.readouterr().err
     assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["nothing", "best:nothing", "gone.onnx", "0123456789abcdef0123456789abcdef"])
+def test_a_model_that_is_not_there_is_told_by_the_options_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FIGLEAF_HOME", str(tmp_path))
+    assert main(["predict", ".", "--model", name]) == 2
+    told = capsys.readouterr().err
+    assert f"error: --model {name}: " in told
+    assert "run=" not in told
+
+
+def test_a_file_called_like_an_escape_has_a_row_of_its_own(model: Path, pictures: Path, tmp_path: Path) -> None:
+    picture = (pictures / "0.png").read_bytes()
+    for name in (b"/\xff.png", rb"/\xff.png", rb"/a\b.png"):
+        Path(os.fsdecode(os.fsencode(pictures) + name)).write_bytes(picture)
+    names = {path.name for path in pictures.iterdir()}
+    assert {"\udcff.png", "\\xff.png", "a\\b.png"} <= names
+    for suffix in (".csv", ".parquet"):
+        out = tmp_path / f"odd{suffix}"
+        for _ in range(2):
+            assert predict(model, str(pictures), "--out", str(out)) == 0
+        texts = [str(row["path"]).removeprefix(f"{pictures}/") for row in read(out)]
+        assert len(set(texts)) == len(texts) == 9
+        assert {r"\xff.png", r"\\xff.png", r"a\b.png"} <= set(texts)
+
+
+def closed(*streams: int) -> Callable[[], None]:
+    return lambda: [os.close(stream) for stream in streams] and None
+
+
+@pytest.mark.parametrize(
+    ("streams", "paths", "code"), [((0,), ["-"], 2), ((1,), ["0.png"], 0), ((2,), ["0.png"], 0), ((0, 1, 2), ["."], 0)]
+)
+def test_closed_streams_leave_no_traceback(
+    model: Path, pictures: Path, streams: tuple[int, ...], paths: list[str], code: int
+) -> None:
+    command = [sys.executable, "-m", "figleaf.cli", "predict", *paths, "--model", str(model)]
+    out = ["--out", "rows.csv"] if len(streams) == 3 else []
+    done = subprocess.run(
+        [*command, *out], cwd=pictures, preexec_fn=closed(*streams), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    if code:
+        assert "-: standard input is closed" in done.stderr
+    if streams == (2,):
+        assert len(rows_of(done.stdout)) == 1
+    if out:
+        assert len(read(pictures / "rows.csv")) == 6
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(model: Path, pictures: Path) -> None:
+    command = [sys.executable, "-m", "figleaf.cli", "predict", str(pictures), "--model", str(model)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    told = process.stderr.read()
+    assert process.wait() == 0
+    assert told == b""

@@ -71,6 +71,11 @@ export function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }
 
+/** A score with as many digits as a decision needs near 0 and 1. */
+export function shown(score) {
+  return score > 0.995 && score < 1 ? score.toFixed(4) : score < 0.005 && score > 0 ? score.toFixed(4) : score.toFixed(2);
+}
+
 /** Let the browser draw and answer keys before going on with long work. */
 export function breathe() {
   return new Promise((resolve) => setTimeout(resolve));

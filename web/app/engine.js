@@ -2,6 +2,7 @@
 
 import { breathe } from "./dom.js";
 import { openNetwork } from "../lib/network.js";
+import { judged } from "../lib/policy.js";
 import { squash } from "../lib/resize.js";
 import { bytesOf } from "./source.js";
 
@@ -11,24 +12,27 @@ const CLIMBED_AT_MOST = 96; // pixels a side: filters need no more to show what 
 /**
  * The network of the page. It has run once when this returns: what it needs is compiled, and asks for nothing later.
  *
+ * @param {import("../lib/policy.js").Policy|null} policy what is done with pictures
  * @returns {Promise<Engine>}
  */
-export async function openEngine() {
+export async function openEngine(policy) {
   const { tf } = globalThis;
   if (!tf?.wasm) throw new Error("TensorFlow.js did not load: the folder engine/ of this page is not complete");
   await startBackend(tf);
   const network = await openNetwork(tf, (name) => bytesOf(`model/${name}`));
   await network.classify(new Uint8Array(3 * network.inputSize ** 2));
-  return new Engine(network);
+  return new Engine(network, policy);
 }
 
 /** What the page asks of the network. Maps and activations are of the picture that it was last told to look at. */
 class Engine {
   #network;
+  #policy;
   #seen = null;
 
-  constructor(network) {
+  constructor(network, policy) {
     this.#network = network;
+    this.#policy = policy;
     /** @type {string[]} the convolutions, in order */
     this.convolutions = network.convolutions;
   }
@@ -44,11 +48,11 @@ class Engine {
     return squash(rgb, width, height, this.#network.inputSize);
   }
 
-  /** The answer to squashed bytes, and how long the network took for it. */
+  /** The answer to squashed bytes, with the policy's action where there is one, and how long the network took. */
   async classify(rgb) {
     const start = performance.now();
     const answer = await this.#network.classify(rgb);
-    return { ...answer, ms: performance.now() - start };
+    return { ...judged(this.#policy, answer, this.#network), ms: performance.now() - start };
   }
 
   /** From here on maps and activations are of these bytes. */

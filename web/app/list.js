@@ -1,8 +1,8 @@
 /** Several pictures: a grid of covered thumbnails with their scores, and the scores as CSV. */
 
-import { byId, make } from "./dom.js";
-import { shown } from "./reading.js";
+import { byId, make, shown } from "./dom.js";
 import { view } from "./picture.js";
+import { UNREADABLE } from "../lib/policy.js";
 
 const THUMB = 160;
 
@@ -42,17 +42,31 @@ export class List {
     const flagged = scored.filter((entry) => entry.result.score !== null && this.reading.isFlagged(entry.result.score)).length;
     byId("list-words").textContent =
       `${this.entries.length} files, ${scored.length} scored` +
-      (this.reading.hasScore ? `, ${flagged} flagged from ${shown(this.reading.threshold)}. ` : ". ") +
+      `${this.decided(flagged)}. ` +
       "The thumbnails stay covered; choose one to look at it.";
     byId("csv-text").value = this.csv();
+  }
+
+  /** How many of the list are flagged, or what the policy does with how many. */
+  decided(flagged) {
+    const { hasScore, policy, threshold } = this.reading;
+    if (!hasScore) return "";
+    if (!policy) return `, ${flagged} flagged from ${shown(threshold)}`;
+    const counts = new Map();
+    for (const { result } of this.entries) {
+      const action = result?.action ?? UNREADABLE;
+      counts.set(action, (counts.get(action) ?? 0) + 1);
+    }
+    return [...counts].map(([action, count]) => `, ${action}: ${count}`).join("");
   }
 
   tile({ file, name, thumb, result, reason }) {
     if (!result) {
       return make(
         "button",
-        { type: "button", disabled: true },
+        { type: "button", disabled: true, dataset: this.reading.policy ? { action: UNREADABLE } : {} },
         make("span", { className: "thumb" }),
+        ...(this.reading.policy ? [make("span", { className: "row" }, make("span", { className: "flag", textContent: UNREADABLE }))] : []),
         make("span", { className: "filename", textContent: name }),
         make("span", { className: "why", textContent: reason }),
       );
@@ -61,11 +75,11 @@ export class List {
     canvas.getContext("2d").drawImage(thumb, 0, 0);
     const best = result.probabilities.indexOf(Math.max(...result.probabilities));
     const flagged = this.reading.hasScore && this.reading.isFlagged(result.score);
-    const words = this.reading.hasScore ? (flagged ? "flagged" : "not flagged") : this.reading.manifest.classes[best];
+    const words = result.action ?? (this.reading.hasScore ? (flagged ? "flagged" : "not flagged") : this.reading.manifest.classes[best]);
     const number = shown(result.score ?? result.probabilities[best]);
     return make(
       "button",
-      { type: "button", dataset: { flagged }, onclick: () => this.open(file, name) },
+      { type: "button", dataset: { flagged, ...(result.action ? { action: result.action } : {}) }, onclick: () => this.open(file, name) },
       make("span", { className: "thumb" }, canvas),
       make("span", { className: "row" }, make("span", { className: "num", textContent: number }), make("span", { className: "flag", textContent: words })),
       make("span", { className: "filename", textContent: name }),
@@ -75,13 +89,15 @@ export class List {
   /** A row a file, errors too. A name that a spreadsheet would take for a formula gets an apostrophe before it. */
   csv() {
     const { classes } = this.reading.manifest;
-    const head = ["file", "score", "threshold", "flagged", ...classes.map((name) => `p(${name})`), "error"];
+    const { policy } = this.reading;
+    const judged = (action) => (policy ? [action] : []);
+    const head = ["file", "score", "threshold", "flagged", ...judged("action"), ...classes.map((name) => `p(${name})`), "error"];
     const rows = this.entries.map(({ name, result, reason }) => {
-      if (!result) return [name, "", "", "", ...classes.map(() => ""), reason];
+      if (!result) return [name, "", "", "", ...judged(UNREADABLE), ...classes.map(() => ""), reason];
       const flagged = this.reading.hasScore ? String(this.reading.isFlagged(result.score)) : "";
       const score = this.reading.hasScore ? result.score.toFixed(6) : "";
-      const threshold = this.reading.hasScore ? String(this.reading.threshold) : "";
-      return [name, score, threshold, flagged, ...result.probabilities.map((value) => value.toFixed(6)), ""];
+      const threshold = this.reading.hasScore && !policy ? String(this.reading.threshold) : "";
+      return [name, score, threshold, flagged, ...judged(result.action), ...result.probabilities.map((value) => value.toFixed(6)), ""];
     });
     return [head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
   }

@@ -12,6 +12,7 @@ import { narrow, seal } from "./seal.js";
 import { bytesOf, isSingle, jsonOf } from "./source.js";
 import { Stage } from "./stage.js";
 import { Wanted } from "./wanted.js";
+import { UNREADABLE } from "../lib/policy.js";
 
 const MANIFEST = "manifest.json";
 const MOST_AT_ONCE = 500;
@@ -41,7 +42,8 @@ function complain(error) {
 }
 
 function badly(name, error) {
-  return new PictureError(`${name}: ${error instanceof PictureError ? error.message : `it could not be scored (${error.message})`}`);
+  const why = error instanceof PictureError ? error.message : `it could not be scored (${error.message})`;
+  return new PictureError(`${name}: ${why}${reading.policy ? `; the policy leaves it to people: ${UNREADABLE}` : ""}`);
 }
 
 async function start() {
@@ -50,7 +52,7 @@ async function start() {
   const manifest = await jsonOf(MANIFEST);
   if (!isSingle) narrow(manifest.files);
   showMeasured(manifest);
-  network = await openEngine();
+  network = await openEngine(manifest.policy);
   const gallery = manifest.filters ? await openGallery(manifest.filters) : null;
   seal();
   state.dataset.state = "sealed";

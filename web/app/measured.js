@@ -48,7 +48,10 @@ function slices({ data, slices: found }) {
   return make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "By kind of picture" }, make("table", {}, make("caption", { textContent: "By kind of picture, where it holds safe and unsafe ones." }), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
 }
 
-function calibration({ metrics }) {
+function calibration({ metrics, policy }) {
+  if (policy) {
+    return `Scores are calibrated: logits are divided by ${policy.temperature.toPrecision(3)}, the temperature of the policy. The numbers above are of the scores before that; those that only ask for the order are the same for two classes.`;
+  }
   const error = metrics.find((metric) => metric.key === "ece")?.test?.value;
   const measured = error === undefined ? "" : ` On the test pictures a score is off the share of unsafe ones by ${(100 * error).toFixed(1)} points on average.`;
   return `Scores are the network's own: they were not calibrated.${measured}`;

@@ -1,7 +1,8 @@
 /** The score and what it means: the number, the decision, the scale with the validation pictures, every class. */
 
-import { byId, draw, make, percent } from "./dom.js";
+import { byId, draw, make, percent, shown } from "./dom.js";
 import { at, histogram } from "./operating.js";
+import { SENTENCES, ruleItems } from "./rules.js";
 
 const BINS = 50;
 const [WIDTH, HEIGHT, MIDDLE, BAR] = [1000, 136, 74, 50];
@@ -15,20 +16,34 @@ export class Reading {
   constructor(manifest, onThreshold) {
     this.manifest = manifest;
     this.curve = manifest.operating;
-    this.threshold = manifest.threshold ?? 0.5;
+    this.policy = manifest.policy;
+    this.threshold = this.policy ? leastFlagged(this.policy) : manifest.threshold ?? 0.5;
     this.score = null;
     this.hasScore = manifest.unsafe.length > 0;
     byId("operating").hidden = !this.hasScore;
     if (!this.hasScore) return;
+    byId("scale-words").textContent = this.curve ? SCALE : "";
+    if (this.policy) {
+      this.showRules();
+      return;
+    }
     this.slider = byId("threshold");
     this.slider.value = this.threshold;
     this.slider.oninput = () => {
       this.move(Number(this.slider.value));
       onThreshold(this.threshold);
     };
-    byId("scale-words").textContent = this.curve ? SCALE : "";
     byId("presets").replaceChildren(...this.presets(onThreshold));
     this.move(this.threshold);
+  }
+
+  /** In place of a threshold to move: the policy was made with a promise, which another one would not keep. */
+  showRules() {
+    byId("operating-title").textContent = "What the policy does";
+    byId("threshold-row").hidden = byId("axis").hidden = byId("presets").hidden = byId("point").hidden = true;
+    byId("rules").hidden = false;
+    byId("rules").replaceChildren(...ruleItems({ policy: this.policy, curve: this.curve, data: this.manifest.data }));
+    this.drawScale();
   }
 
   presets(onThreshold) {
@@ -65,6 +80,7 @@ export class Reading {
   /** Put an answer on the page; null for none. */
   show(result) {
     this.score = result && this.hasScore ? result.score : null;
+    this.action = result?.action ?? null;
     byId("verdict").hidden = this.score === null;
     byId("classes-box").hidden = result === null;
     if (result) {
@@ -82,6 +98,7 @@ export class Reading {
       const best = result.probabilities.indexOf(Math.max(...result.probabilities));
       return `${name}: ${this.manifest.classes[best]}, ${percent(result.probabilities[best])}`;
     }
+    if (this.policy) return `${name}: score ${shown(result.score)}, ${result.action}`;
     return `${name}: score ${shown(result.score)}, ${this.isFlagged(result.score) ? "flagged" : "not flagged"} at ${shown(this.threshold)}`;
   }
 
@@ -91,6 +108,12 @@ export class Reading {
     byId("score").textContent = shown(this.score);
     byId("verdict").dataset.flagged = String(flagged);
     const what = this.manifest.unsafe.join(" or ");
+    if (this.policy) {
+      const [first, rest] = SENTENCES[this.action];
+      byId("verdict").dataset.action = this.action;
+      byId("decision").replaceChildren(make("strong", { textContent: first }), ` ${rest} The network gives ${percent(this.score)} to ${what}.`);
+      return;
+    }
     byId("decision").replaceChildren(
       make("strong", { textContent: flagged ? "Flagged." : "Not flagged." }),
       ` The network gives ${percent(this.score)} to ${what}; pictures are flagged from ${shown(this.threshold)}.`,
@@ -133,11 +156,12 @@ export class Reading {
   drawScale() {
     const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
     const cut = WIDTH * Math.min(1, this.threshold);
+    const cuts = this.policy ? this.policy.rules.map((rule) => WIDTH * rule.at_least) : [cut];
     svg.append(draw("rect", { class: "shade", x: cut, y: 14, width: WIDTH - cut, height: HEIGHT - 24 }));
     if (this.curve) svg.append(...this.bars());
     svg.append(
       draw("line", { class: "base", x1: 0, x2: WIDTH, y1: MIDDLE, y2: MIDDLE }),
-      draw("line", { class: "cut", x1: cut, x2: cut, y1: 14, y2: HEIGHT - 10 }),
+      ...cuts.map((x) => draw("line", { class: "cut", x1: x, x2: x, y1: 14, y2: HEIGHT - 10 })),
     );
     if (this.score !== null) {
       const here = WIDTH * this.score;
@@ -161,7 +185,7 @@ export class Reading {
   }
 }
 
-/** A score with as many digits as a decision needs near 0 and 1. */
-export function shown(score) {
-  return score > 0.995 && score < 1 ? score.toFixed(4) : score < 0.005 && score > 0 ? score.toFixed(4) : score.toFixed(2);
+/** The score from which on a policy does anything but let pass; beyond every score where it does nothing. */
+function leastFlagged(policy) {
+  return policy.rules.findLast((rule) => rule.action !== "pass")?.at_least ?? Infinity;
 }

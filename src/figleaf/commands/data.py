@@ -1,13 +1,18 @@
-"""`figleaf data`: index a folder, check files and leaks, fill the cache, cut a split."""
+"""`figleaf data`: index a folder, check files and leaks, fill the cache, cut a split, write a data card."""
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from figleaf.commands.arguments import parser
+from figleaf.commands.arguments import parser, print_json
 from figleaf.config import CheckConfig, compose, home
 from figleaf.errors import FigleafError
+from figleaf.files import write_text
+
+if TYPE_CHECKING:
+    from figleaf.data.manifest import Manifest
 
 EPILOG = """\
 examples:
@@ -15,6 +20,7 @@ examples:
   figleaf data check my_images/manifest.csv          bad files, duplicates, leaks; exit code 1 when there are any
   figleaf data cache my_images/manifest.csv 64       decode now, so that runs at 64 pixels start at once
   figleaf data cut my_images/manifest.csv --out with_calib.csv --fraction 0.1
+  figleaf data card my_images/manifest.csv           what they hold, as DATA_CARD.md
 
 `figleaf data index --help`, and so on, tells every option.
 """
@@ -59,10 +65,20 @@ examples:
   figleaf data cut my_images/manifest.csv --out with_calib.csv --fraction 0.1
   figleaf data cut my_images/manifest.csv --out less.parquet --source val --target spare --fraction 0.5 --seed 3
 """
+CARD = f"""\
+Writes what a data set holds as Markdown: counts by split, class, slice and group, the share of unsafe pictures, their
+sizes, the manifest's hash, the licence (of a column `licence`, or by --licence), what was checked, and what the data
+are not for. No file and no group is named. `figleaf export` puts the card of a run's data beside the model's.
+
+{SAMPLES}
+examples:
+  figleaf data card my_images/manifest.csv
+  figleaf data card my_images/manifest.csv --check --licence 'CC BY 4.0' --out cards/mine.md
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Index, check, cache or cut."""
+    """Index, check, cache, cut or describe."""
     known = _parser()
     options = known.parse_args(arguments)
     if options.action == "index" and options.folder is None:
@@ -104,6 +120,8 @@ def main(arguments: Sequence[str]) -> int:
             max_pixels=config.data.max_pixels,
             limit_bytes=int(config.data.cache_gb * 1e9),
         )
+    if options.action == "card":
+        return _card(manifest, options, config.data.max_pixels)
     return commands.cut(
         manifest,
         options.out,
@@ -112,6 +130,22 @@ def main(arguments: Sequence[str]) -> int:
         fraction=options.fraction,
         seed=options.seed,
     )
+
+
+def _card(manifest: "Manifest", options: argparse.Namespace, max_pixels: int) -> int:
+    from figleaf.data.check import check
+    from figleaf.data.sizes import picture_sizes
+    from figleaf.export.data_card import MARK, data_card
+
+    out: Path = options.out
+    if out.is_dir():
+        raise FigleafError(f"--out {out}: a folder; name a file in it, such as {out / 'DATA_CARD.md'}")
+    if out.exists() and not out.read_bytes().startswith(MARK.encode()):
+        raise FigleafError(f"--out {out}: is there, and figleaf did not write it; name another file")
+    report = check(manifest, max_pixels=max_pixels) if options.check else None
+    write_text(out, data_card(manifest, picture_sizes(manifest), report, options.licence))
+    print_json({"card": str(out), "hash": manifest.hash, "samples": len(manifest)})
+    return 0
 
 
 def _is_file(text: str) -> bool:
@@ -123,7 +157,7 @@ def _is_file(text: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     known = parser("data", "From a folder of pictures to a checked manifest.", EPILOG)
-    actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut")
+    actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut|card")
 
     def action(name: str, summary: str, epilog: str, usage: str | None = None) -> argparse.ArgumentParser:
         return actions.add_parser(
@@ -215,6 +249,20 @@ def _parser() -> argparse.ArgumentParser:
         help="share of the source's pictures, 0 < x < 1, as near as whole groups come to it (default: 0.1)",
     )
     cut.add_argument("--seed", type=whole_number, default=0, metavar="INT", help="chooses the groups (default: 0)")
+
+    card = action("card", "describe a data set: a data card in Markdown", CARD)
+    card.add_argument("samples", nargs="+", metavar="SAMPLES", help="a manifest file, key=value, or both; see below")
+    card.add_argument(
+        "--out",
+        type=Path,
+        default=Path("DATA_CARD.md"),
+        metavar="FILE",
+        help="the card to write, in place of an earlier one (default: DATA_CARD.md)",
+    )
+    card.add_argument(
+        "--check", action="store_true", help="run `figleaf data check`, and say what it found (default: do not)"
+    )
+    card.add_argument("--licence", default="", metavar="TEXT", help="of the pictures (default: the manifest's column)")
     return known
 
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from figleaf.export.tfjs import Dtype
 
 EPILOG = """\
-Writes model.safetensors, model.onnx (preprocessing inside, any batch size), model.json, parity.json, MODEL_CARD.md and
-SHA256SUMS. Every file must give the checkpoint's logits on real pictures of the run's test split, from the encoded
-file on, within `tolerance`. best:STUDY is the best run, by val, of the arm that the study's table marks with a dagger;
-best:STUDY:ARM that of another arm.
+Writes model.safetensors, model.onnx (preprocessing inside, any batch size), model.json, parity.json, MODEL_CARD.md,
+DATA_CARD.md (what the run's data hold, as by `figleaf data card`) and SHA256SUMS. Every file must give the checkpoint's
+logits on real pictures of the run's test split, from the encoded file on, within `tolerance`. best:STUDY is the best
+run, by val, of the arm that the study's table marks with a dagger; best:STUDY:ARM that of another arm.
 
 Smaller files: onnx_float16 has half the bytes, onnx_int8 a quarter and is faster; it learns its scales from
 calibration_images pictures of the run's training split. What loses something is scored on the whole val split, and
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
         tfjs_dtype=cast("Dtype", config.tfjs_dtype),
         calibration=_calibration(config, data, net.input_size) if int8 else None,
         quality=_quality(config, data, needed=int8) if lossy else None,
+        data_card=_data_card(data),
     )
     quality = report.get("quality", {"formats": {}})
     for name, found in report["formats"].items():
@@ -147,6 +148,20 @@ def _pictures(config: ExportConfig, data: DataConfig) -> list[Path]:
         found = manifest.select("test" if "test" in manifest.splits else "val").paths
     chosen = np.unique(np.linspace(0, len(found) - 1, min(config.parity_images, len(found))).astype(int))
     return [found[index] for index in chosen]
+
+
+def _data_card(data: DataConfig) -> str | None:
+    """What the run's data hold; None, which is said, where they are gone."""
+    from figleaf.commands.run_facts import own_manifest
+    from figleaf.data.sizes import picture_sizes
+    from figleaf.export.data_card import data_card
+
+    try:
+        manifest = own_manifest(data, "to describe", "export without a data card")
+    except FigleafError as error:
+        say(f"no data card: {error}")
+        return None
+    return data_card(manifest, picture_sizes(manifest))
 
 
 def _calibration(config: ExportConfig, data: DataConfig, size: int) -> NDArray[np.uint8]:

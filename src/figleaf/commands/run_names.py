@@ -14,16 +14,18 @@ from figleaf.tracking.registry import RUN_TAG, SCHEME, Version, find_version
 from figleaf.tracking.store import open_store
 
 
-def named_run(reference: str, tracking: TrackingConfig, kind: str | None = None) -> FoundRun:
+def named_run(reference: str, tracking: TrackingConfig, kind: str | None = None, *, key: str = "run=") -> FoundRun:
     """The run that `reference` names; `latest` is that of the `kind`, by default of those that hold a model.
+
+    `key` is what a user writes before it, for what is said of it.
 
     Raises `FigleafError`, with candidates, when it names none or several.
     """
     if reference.startswith(PREFIX):
-        return find_best(reference, tracking)
+        return find_best(reference, tracking, key)
     if reference.startswith(SCHEME):
         return _run_of(find_version(open_store(tracking.uri, home()), reference), tracking)
-    return find_run(open_store(tracking.uri, home()), reference, kind)
+    return find_run(open_store(tracking.uri, home()), reference, kind, key)
 
 
 def _run_of(version: Version, tracking: TrackingConfig) -> FoundRun:

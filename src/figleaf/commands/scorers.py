@@ -49,6 +49,8 @@ def open_scorer(
         inside = path / "model.onnx"
         hint = f"did you mean {key}{inside}?" if inside.is_file() else "expected a run, or a .onnx or .safetensors file"
         raise FigleafError(f"{key}{reference}: a folder; {hint}")
+    if path.suffix in (".onnx", ".safetensors") and not path.exists():
+        raise FigleafError(f"{key}{reference}: no such file")
     if path.suffix == ".onnx":
         from figleaf.export.onnx_scorer import OnnxScorer
 
@@ -65,7 +67,7 @@ def open_scorer(
         )
     from figleaf.commands.run_names import named_run, weights_of
 
-    run = named_run(reference, tracking)
+    run = named_run(reference, tracking, key=key)
     return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"), run.run_id)
 
 

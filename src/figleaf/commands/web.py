@@ -11,6 +11,7 @@ from figleaf.errors import FigleafError
 
 if TYPE_CHECKING:
     from figleaf.commands.scorers import OpenedNetwork
+    from figleaf.evaluate.policy import Policy
     from figleaf.evaluate.predictions import Predictions
     from figleaf.export.facts import ModelFacts
     from figleaf.export.tfjs import Dtype
@@ -27,11 +28,15 @@ may ask for nothing from the start. It is added to the run's artifacts as page/s
 it; keep=false leaves it out. Weights of more than 64 MiB get a folder only: a full VGG16 with an fc head takes 269 MB
 in float16, with a gap head 29 MB.
 
+With policy=FILE, of `figleaf calibrate`, the page calibrates its scores by it and says of each picture what is to be
+done: block, blur, review or pass, as `figleaf predict --policy` does; its thresholds cannot be moved there.
+
 TensorFlow.js comes from npm once, in the versions of web/package-lock.json, and is kept in FIGLEAF_HOME.
 
 examples:
   figleaf web run=best:demo
   figleaf web run=latest out=site filters=36 layers=[block3_conv1,block4_conv1]
+  figleaf web run=best:demo policy=demo-policy.json
   figleaf web run=model.safetensors filters=0
 """
 ARTIFACTS = "page"
@@ -55,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     opened = open_network(config.run, config.tracking, config.device)
     net = opened.scorer.net
     require_tfjs(net)
+    policy = _policy(config.policy, opened)
     layers = shown_layers(net) if config.layers is None else list(dict.fromkeys(config.layers))
     require_layers(net, layers)
     out = Path(config.out or Path("page") / file_name(opened.name)).expanduser().absolute()
@@ -70,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         gallery=gallery,
         val=_val(opened),
         dtype=cast("Dtype", config.dtype),
+        policy=policy,
     )
     weights = sum(size for name, size in built.files.items() if name.startswith("model/"))
     if built.single is None:
@@ -95,6 +102,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     print_json(report)
     return 0
+
+
+def _policy(path: str | None, opened: "OpenedNetwork") -> "Policy | None":
+    if path is None:
+        return None
+    from figleaf.evaluate.policy import Policy
+
+    file = Path(path).expanduser()
+    policy = Policy.load(file)
+    run_id = opened.run.run_id if opened.run is not None else opened.metadata.get("run_id")
+    policy.require_for(opened.scorer.classes, opened.scorer.unsafe, run_id, file)
+    if policy.sha256:
+        say(f"policy={path}: made from the scores of another file of this run; its promises hold as far as they agree")
+    return policy
 
 
 def _kept(opened: "OpenedNetwork", single: Path | None) -> str | None:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,15 +16,16 @@ from figleaf.export.facts import ModelFacts
 from figleaf.export.formats import FORMATS, TOLERANCE, Format, int8_format, tfjs_format
 from figleaf.export.hashes import SUMS, hash_list, listed
 from figleaf.export.parity import Parity, Quality, compare, read_pictures
+from figleaf.export.staging import ASIDE, staging_in
 from figleaf.export.tfjs import Dtype
 from figleaf.files import explained, sha256_file, write_text
 from figleaf.vgg.network import VGG
 from figleaf.vgg.scorer import TorchScorer
 from figleaf.vgg.skin_map import UNDECIDED
 
-RECORD, PARITY, CARD = "model.json", "parity.json", "MODEL_CARD.md"
+RECORD, PARITY, CARD, DATA_CARD = "model.json", "parity.json", "MODEL_CARD.md", "DATA_CARD.md"
 FOLDERS = ("tfjs", "openvino")  # among the places; all others are files
-EVERY_PLACE = (*(form.place for form in FORMATS.values()), RECORD, PARITY, CARD, SUMS)
+EVERY_PLACE = (*(form.place for form in FORMATS.values()), RECORD, PARITY, CARD, DATA_CARD, SUMS)
 
 
 def export_bundle(
@@ -40,13 +39,15 @@ def export_bundle(
     tfjs_dtype: Dtype = "float16",
     calibration: NDArray[np.uint8] | None = None,
     quality: Quality | None = None,
+    data_card: str | None = None,
 ) -> dict[str, Any]:
     """Write `net` to the folder `out` in each of `formats` and compare every file with it on `pictures`.
 
     `pictures` are files, or uint8 (N, S, S, 3) at the network's input size. `out` then holds the weights files,
-    `model.json`, `parity.json`, `MODEL_CARD.md` and `SHA256SUMS`; such files of an earlier export are replaced or
-    removed, others stay. Gives plain JSON values: `out`, `files` (name to SHA-256), `unreadable` (path to reason), and
-    what stands in `parity.json`: `tolerance`, and for each of `formats` its `Parity` and its `bytes`.
+    `model.json`, `parity.json`, `MODEL_CARD.md`, the `data_card`, where there is one, as `DATA_CARD.md`, and
+    `SHA256SUMS`; such files of an earlier export are replaced or removed, others stay. Gives plain JSON values: `out`,
+    `files` (name to SHA-256), `unreadable` (path to reason), and what stands in `parity.json`: `tolerance`, and for
+    each of `formats` its `Parity` and its `bytes`.
 
     Formats that lose nothing are held to `tolerance` in logits. The lossy ones, onnx_float16, onnx_int8 and tfjs with
     kernels in float16 or uint8, are held to `quality`, and those whose rounding is known to `LOSSY_TOLERANCE` in
@@ -54,8 +55,8 @@ def export_bundle(
     `quality` in what is given: `measure`, `max_drop`, the `checkpoint`'s value and each lossy format's.
 
     Raises `FigleafError` for an unknown format, pictures none of which can be read, a network that a format cannot
-    hold, and a file whose answers differ from the network's, or whose quality falls, by more than is allowed: then no
-    file in `out` is touched.
+    hold, an `out` that another process exports into, and a file whose answers differ from the network's, or whose
+    quality falls, by more than is allowed: then no file in `out` is touched.
     """
     require_place(out, formats)
     known = {**FORMATS, "tfjs": tfjs_format(tfjs_dtype), "onnx_int8": int8_format(calibration)}
@@ -69,43 +70,40 @@ def export_bundle(
     compared_on = read_pictures(pictures, net.input_size)
     record = facts.record(net)
     worth: dict[str, float] = {}
-    at_best = quality.of(reference) if quality is not None and any(known[name].lossy for name in formats) else None
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-        # Inside `out`: on the same file system, so that moving a file into place is one step.
-        staging = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
-        try:
-            parity: dict[str, Parity] = {}
-            files: list[str] = []
-            for name in dict.fromkeys(formats):
-                form = known[name]
-                exported = form.read(form.write(net, staging / form.place, record))
-                parity[name] = compare(reference, exported, compared_on.rgb_u8, facts.threshold)
-                _require_parity(form, parity[name], tolerance)
-                if form.lossy and quality is not None and at_best is not None:
-                    worth[name] = quality.of(exported)
-                    _require_quality(form, quality, at_best, worth[name])
-                del exported  # it may hold the file open
-                files += _files_of(staging, form.place)
-            report: dict[str, Any] = {"tolerance": tolerance}
-            if lossy := {name: known[name].probability_tolerance for name in parity if known[name].lossy}:
-                report["probability_tolerance"] = lossy
-            report["formats"] = {name: asdict(found) for name, found in parity.items()}
-            report["bytes"] = {name: _bytes_of(staging / known[name].place) for name in parity}
-            if quality is not None and at_best is not None:
-                judged = {"measure": quality.measure, "max_drop": quality.max_drop, "checkpoint": at_best}
-                report["quality"] = {**judged, "formats": worth}
-            run = {"threshold_rule": facts.threshold_rule, "metrics": facts.metrics, "settings": facts.settings}
-            write_text(staging / RECORD, _json(record | run))
-            write_text(staging / PARITY, _json(report))
-            files += [RECORD, PARITY]
-            places = [known[name].place for name in parity]
-            write_text(staging / CARD, model_card(net, facts, parity, [*places, RECORD, PARITY], report))
-            hashes = {file: sha256_file(staging / file) for file in (*files, CARD)}
-            write_text(staging / SUMS, hash_list(hashes))
-            _move(staging, out, (*hashes, SUMS))
-        finally:
-            shutil.rmtree(staging)
+    with explained(out), staging_in(out) as staging:
+        at_best = quality.of(reference) if quality is not None and any(known[name].lossy for name in formats) else None
+        parity: dict[str, Parity] = {}
+        files: list[str] = []
+        for name in dict.fromkeys(formats):
+            form = known[name]
+            exported = form.read(form.write(net, staging / form.place, record))
+            parity[name] = compare(reference, exported, compared_on.rgb_u8, facts.threshold)
+            _require_parity(form, parity[name], tolerance)
+            if form.lossy and quality is not None and at_best is not None:
+                worth[name] = quality.of(exported)
+                _require_quality(form, quality, at_best, worth[name])
+            del exported  # it may hold the file open
+            files += _files_of(staging, form.place)
+        report: dict[str, Any] = {"tolerance": tolerance}
+        if lossy := {name: known[name].probability_tolerance for name in parity if known[name].lossy}:
+            report["probability_tolerance"] = lossy
+        report["formats"] = {name: asdict(found) for name, found in parity.items()}
+        report["bytes"] = {name: _bytes_of(staging / known[name].place) for name in parity}
+        if quality is not None and at_best is not None:
+            judged = {"measure": quality.measure, "max_drop": quality.max_drop, "checkpoint": at_best}
+            report["quality"] = {**judged, "formats": worth}
+        run = {"threshold_rule": facts.threshold_rule, "metrics": facts.metrics, "settings": facts.settings}
+        write_text(staging / RECORD, _json(record | run))
+        write_text(staging / PARITY, _json(report))
+        files += [RECORD, PARITY]
+        if data_card is not None:
+            write_text(staging / DATA_CARD, data_card)
+            files.append(DATA_CARD)
+        places = [known[name].place for name in parity]
+        write_text(staging / CARD, model_card(net, facts, parity, [*places, *_beside(files)], report))
+        hashes = {file: sha256_file(staging / file) for file in (*files, CARD)}
+        write_text(staging / SUMS, hash_list(hashes))
+        _move(staging, out, (*hashes, SUMS))
     return {"out": str(out), "files": hashes, "unreadable": compared_on.unreadable, **report}
 
 
@@ -142,6 +140,11 @@ def _require_quality(form: Format, quality: Quality, at_best: float, found: floa
         )
 
 
+def _beside(files: Sequence[str]) -> list[str]:
+    """What of the files is no format's."""
+    return [file for file in files if file in (RECORD, PARITY, DATA_CARD)]
+
+
 def _bytes_of(place: Path) -> int:
     files = place.rglob("*") if place.is_dir() else [place]
     return sum(file.stat().st_size for file in files)
@@ -159,7 +162,7 @@ def _move(staging: Path, out: Path, files: Sequence[str]) -> None:
 
     The hashes go first and come last, so that they never lie.
     """
-    aside = staging / "earlier"
+    aside = staging / ASIDE
     moved: list[str] = []
     placed: list[str] = []
 

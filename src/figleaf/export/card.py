@@ -8,7 +8,9 @@ from typing import Any
 from figleaf import __version__
 from figleaf.data.decode import RESIZE_RULE
 from figleaf.export.facts import ModelFacts
+from figleaf.export.markdown import escape, table
 from figleaf.export.parity import Parity
+from figleaf.export.prevalence import threshold_section
 from figleaf.vgg.cost import gmacs, megabytes, parameters
 from figleaf.vgg.described import described
 from figleaf.vgg.network import VGG
@@ -46,6 +48,13 @@ NOT_MEASURED = (
     "pictures changed on purpose to deceive it, and recompressed, cropped, recoloured or watermarked copies",
     "agreement with any platform's policy or any country's law",
 )
+NOT_FOR = (
+    "deciding alone about anybody's pictures, account, work or standing",
+    "finding illegal material, above all of child abuse, which needs the specialised services that exist for it",
+    "finding out who people are, or saying anything of their character, age, health or sexuality",
+    "watching people who have not been told",
+    "pictures of other kinds than it was measured on, before it has been measured on them",
+)
 
 
 def model_card(
@@ -66,6 +75,7 @@ def model_card(
         _use(facts),
         _measured(facts),
         _slices(facts),
+        threshold_section(facts),
         ["## What was not measured", "", *(f"- {item};" for item in NOT_MEASURED[:-1]), f"- {NOT_MEASURED[-1]}."],
         _input(net, facts, files),
         _parity(parity, report),
@@ -95,15 +105,6 @@ def metric_rows(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     return rows
 
 
-def escape(text: str) -> str:
-    """`text` on one line so that Markdown shows it as it is: it makes no link, tag, emphasis, code or table border."""
-    # Only printable characters: a name must not end the line or turn the direction of writing.
-    line = "".join(character if character.isprintable() else " " for character in text)
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_{}\[\]|~:@])", r"\\\1", line)
-    return re.sub(r"(?i)\bwww\.", r"www\.", line)  # some renderers make links of bare host names
-
-
 def _head(net: VGG, facts: ModelFacts) -> list[str]:
     head = {"fc": "fully connected", "gap": "global average pooling", "dense": "dense (every pixel)"}[net.head]
     unsafe = ", ".join(map(escape, facts.unsafe)) or "none"
@@ -124,9 +125,12 @@ def _use(facts: ModelFacts) -> list[str]:
     lines = [
         "## Intended use",
         "",
-        "Research on image classifiers, and sorting pictures for review by people who can overrule it. It is not made "
-        "to decide alone about anybody's pictures or account, and not to find illegal material, which needs the "
-        "specialised services that exist for it.",
+        "Research on image classifiers, and sorting pictures for review by people who can overrule it.",
+        "",
+        "## What it must not be used for",
+        "",
+        *(f"- {item};" for item in NOT_FOR[:-1]),
+        f"- {NOT_FOR[-1]}.",
     ]
     if facts.is_proxy:
         lines += [
@@ -160,7 +164,7 @@ def _measured(facts: ModelFacts) -> list[str]:
         + (" In brackets: 95 % intervals by bootstrap over groups." if intervals else "")
         + (" The numbers of val are those the checkpoint and the threshold were chosen by." if "val" in splits else ""),
         "",
-        *_table(["", *(f"{split}, {_on(facts)}" for split in splits)], rows),
+        *table(["", *(f"{split}, {_on(facts)}" for split in splits)], rows),
     ]
 
 
@@ -177,7 +181,7 @@ def _slices(facts: ModelFacts) -> list[str]:
         "",
         "Only kinds that hold safe and unsafe pictures; in the others there is nothing to tell apart.",
         "",
-        *_table(["slice", "pictures", f"AUROC, test, {_on(facts)}"], rows),
+        *table(["slice", "pictures", f"AUROC, test, {_on(facts)}"], rows),
     ]
 
 
@@ -240,9 +244,9 @@ def _parity(parity: Mapping[str, Parity], report: Mapping[str, Any]) -> list[str
     heads = ["file", "MB", "pictures", "greatest difference of a logit", "of a score", "decisions changed"]
     lines = ["## The files against the checkpoint", ""]
     if quality is None:
-        return [*lines, *_table(heads, rows)]
+        return [*lines, *table(heads, rows)]
     said = f"The checkpoint's {quality['measure']} is {quality['checkpoint']:.4f}; a file may lose "
-    return [*lines, f"{said}{quality['max_drop']:g} of it.", "", *_table([*heads, quality["measure"]], rows)]
+    return [*lines, f"{said}{quality['max_drop']:g} of it.", "", *table([*heads, quality["measure"]], rows)]
 
 
 def _provenance(facts: ModelFacts) -> list[str]:
@@ -257,7 +261,7 @@ def _provenance(facts: ModelFacts) -> list[str]:
     ]
     if facts.settings:
         rows = [[escape(key), escape(str(value))] for key, value in _flat(facts.settings)]
-        lines += ["", *_table(["setting", "value"], rows)]
+        lines += ["", *table(["setting", "value"], rows)]
     return lines
 
 
@@ -278,11 +282,6 @@ def _cell(facts: ModelFacts, key: str, *, count: bool) -> str:
 
 def _value(facts: ModelFacts, value: float, interval: str = "") -> str:
     return f"{value:.4f}{interval}" + (" (proxy)" if facts.is_proxy else "")
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -33,7 +33,7 @@ def write_openvino(net: VGG, folder: Path, metadata: Mapping[str, Any]) -> Path:
     """Write `net` into `folder` and give it: `images` uint8 (batch, 3, S, S) to `logits` (batch, C), the batch free.
 
     `metadata`, plain JSON values, are the attribute `figleaf` of the file's rt_info. Raises `FigleafError` where
-    OpenVINO is missing.
+    OpenVINO is missing, or cannot write.
     """
     require_openvino()
     import openvino
@@ -44,7 +44,13 @@ def write_openvino(net: VGG, folder: Path, metadata: Mapping[str, Any]) -> Path:
         # Not `convert_model`, which looks for a telemetry host.
         model = openvino.Core().read_model(wide)
         model.set_rt_info(json.dumps(dict(metadata)), SECTION)
-        openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
+        try:
+            openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
+        except RuntimeError as error:  # which does not say why
+            raise FigleafError(
+                f"cannot write {folder / MODEL}: OpenVINO failed ({error}); is the disk full? Free some space, or name "
+                "another place"
+            ) from error
     return folder
 
 

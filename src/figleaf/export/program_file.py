@@ -7,7 +7,7 @@ formulas to Python's `eval` (torch 2.14); so nothing of figleaf scores with a .p
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -39,9 +39,40 @@ def write_program(net: VGG, path: Path, metadata: Mapping[str, Any]) -> Path:
     example = torch.zeros(2, 3, net.input_size, net.input_size, dtype=torch.uint8)
     exported = torch.export.export(program, (example,), dynamic_shapes={"rgb": {0: torch.export.Dim("batch")}})
     record = json.dumps(dict(metadata), ensure_ascii=False)
-    with atomic_path(path) as temporary:
-        torch.export.save(exported, temporary, extra_files={RECORD: record})
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        kept = _Kept(file)
+        torch.export.save(exported, kept, extra_files={RECORD: record})  # type: ignore[arg-type]
+        if kept.error is not None:
+            raise kept.error
     return path
+
+
+class _Kept:
+    """A file for torch to write to, which never fails: `error` is what it failed of first, None so far.
+
+    torch (2.14) ends the whole process when a write of its own fails, as on a full disk.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Write, unless a write has failed already."""
+        if self.error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """As `write`."""
+        if self.error is None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                self.error = error
 
 
 class ProgramScorer:

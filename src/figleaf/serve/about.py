@@ -8,6 +8,8 @@ import numpy as np
 
 from figleaf import __version__
 from figleaf.data.decode import RESIZE_RULE
+from figleaf.evaluate.calibration import at_temperature
+from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.predictions import Predictions
 from figleaf.evaluate.thresholds import choose_threshold
 from figleaf.export.card import NOT_MEASURED, metric_rows
@@ -28,9 +30,19 @@ _MOST_POINTS = 2000  # of the operating curve: more than a slider of 1000 steps 
 
 
 def page_manifest(
-    net: VGG, facts: ModelFacts, val: Predictions | None, dtype: str, weight_bytes: int
+    net: VGG,
+    facts: ModelFacts,
+    val: Predictions | None,
+    dtype: str,
+    weight_bytes: int,
+    policy: Policy | None = None,
 ) -> dict[str, Any]:
-    """The content of manifest.json but for the list of files, in plain JSON values."""
+    """The content of manifest.json but for the list of files, in plain JSON values.
+
+    With a `policy` its temperature and rules, and the operating curve of `val` at that temperature.
+    """
+    if val is not None and policy is not None:
+        val = at_temperature(val, policy.temperature)
     head = {"fc": "a fully connected head", "gap": "global average pooling"}[net.head]
     short = f"{described(net)}, {head}"
     return {
@@ -42,6 +54,7 @@ def page_manifest(
         "threshold": facts.threshold,
         "threshold_rule": facts.threshold_rule,
         "operating": None if val is None or not facts.unsafe else operating_curve(val),
+        "policy": None if policy is None else _rules(policy),
         "data": {"name": facts.data_name, "hash": facts.data_hash, "is_proxy": facts.is_proxy},
         "metrics": metric_rows(facts.metrics),
         "slices": _slices(facts),
@@ -58,6 +71,11 @@ def page_manifest(
             "resize_rule": RESIZE_RULE,
         },
     }
+
+
+def _rules(policy: Policy) -> dict[str, Any]:
+    rules = [{"action": rule.action, "at_least": rule.at_least, "why": rule.why} for rule in policy.rules]
+    return {"temperature": policy.temperature, "rules": rules}
 
 
 def operating_curve(val: Predictions) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from figleaf.data.decode import DecodeError, read_bytes
+from figleaf.errors import FigleafError
 
 INSIDE = "::"  # between an archive's path and a member's name
 MEMBER_MAX_BYTES = 1 << 28  # a member is held in memory whole, and several at once
@@ -173,5 +174,7 @@ def _is_tar(path: Path) -> bool:
 
 
 def standard_input() -> IO[str]:
-    """Paths that are no UTF-8 survive."""
+    """Paths that are no UTF-8 survive. Raises `FigleafError` where it is closed."""
+    if sys.stdin is None:
+        raise FigleafError("-: standard input is closed; pipe a list of paths into it, or name the paths")
     return open(sys.stdin.fileno(), encoding="utf-8", errors="surrogateescape", closefd=False)

@@ -12,6 +12,7 @@ import numpy as np
 
 from figleaf.data.scenes.scene import render
 from figleaf.errors import FigleafError
+from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.predictions import Predictions
 from figleaf.explain.filters import FilterPictures
 from figleaf.explain.layers import shown_layers
@@ -62,11 +63,13 @@ def build_page(
     gallery: Gallery,
     val: Predictions | None = None,
     dtype: Dtype = "float16",
+    policy: Policy | None = None,
 ) -> Built:
     """Build the page of `net` in the folder `out`, in place of an earlier page there; all or nothing.
 
     `web` holds the page's sources, `engine` gives TensorFlow.js by its names in the page; `val` are the network's
-    predictions, which show what a threshold does. Weights of more than `SINGLE_MAX_BYTES` get no single file.
+    predictions, which show what a threshold does. With a `policy`, one made for this network, the page says what is
+    done with each picture in place of offering thresholds. Weights of more than `SINGLE_MAX_BYTES` get no single file.
 
     Raises `FigleafError` for a network that TensorFlow.js has no layers for, an `out` that holds something else, and
     when the page's network does not answer as `net` does.
@@ -85,7 +88,7 @@ def build_page(
                 shutil.copyfile(path, staging / "engine" / name)
             write_tfjs(net, staging / "model", facts.record(net), dtype)
             parity = _require_parity(net, facts, staging / "model", dtype)
-            _write_data(staging, net, facts, gallery, val, dtype)
+            _write_data(staging, net, facts, gallery, val, dtype, policy)
             is_small = _weight_bytes(staging / "model") <= SINGLE_MAX_BYTES
             if is_small:
                 (staging / SINGLE).write_text(_single(staging), encoding="utf-8")
@@ -127,7 +130,13 @@ def _require_parity(net: VGG, facts: ModelFacts, model: Path, dtype: Dtype) -> P
 
 
 def _write_data(
-    folder: Path, net: VGG, facts: ModelFacts, gallery: Gallery, val: Predictions | None, dtype: Dtype
+    folder: Path,
+    net: VGG,
+    facts: ModelFacts,
+    gallery: Gallery,
+    val: Predictions | None,
+    dtype: Dtype,
+    policy: Policy | None,
 ) -> None:
     climbed = [one.layer for one in gallery.found]
     offered = {name: net.convolutions[name].out_channels for name in climbed or shown_layers(net)}
@@ -136,7 +145,7 @@ def _write_data(
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     _write_json(folder / INDEX, index)
-    manifest = page_manifest(net, facts, val, dtype, _weight_bytes(folder / "model"))
+    manifest = page_manifest(net, facts, val, dtype, _weight_bytes(folder / "model"), policy)
     _write_json(folder / MANIFEST, manifest | {"filters": INDEX, "files": _asked_for(folder)})
 
 

@@ -4,7 +4,6 @@ Rows are written as JSON lines first, to the file itself or to `FILE.part` besid
 Parquet are made of them at the end, in one move. A second file, `FILE.state`, says which model the rows are of.
 """
 
-import csv
 import hashlib
 import json
 import os
@@ -18,9 +17,9 @@ from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, explained, write_text
 from figleaf.serve.items import Item
 from figleaf.serve.predict import Answer
+from figleaf.serve.tables import KEYS, read_csv, read_parquet, write_csv, write_parquet
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
-_CHUNK = 10_000  # rows of Parquet at once
 
 
 class RowFile:
@@ -93,11 +92,9 @@ class RowFile:
         with explained(self.out):
             self._file.flush()
             os.fsync(self._file.fileno())
-            if self.out.suffix == ".csv":
-                self._make_csv()
-            elif self.out.suffix == ".parquet":
-                self._make_parquet()
             if self.lines != self.out:
+                write = write_csv if self.out.suffix == ".csv" else write_parquet
+                write(self.out, self.rows(), self.classes, self._actions)
                 self.lines.unlink()
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -126,7 +123,8 @@ class RowFile:
     def _unmake(self) -> None:
         """The rows of a finished file as lines again, so that files that have come since can be added."""
         with atomic_path(self.lines) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for row in _read_csv(self.out) if self.out.suffix == ".csv" else _read_parquet(self.out):
+            read = read_csv if self.out.suffix == ".csv" else read_parquet
+            for row in read(self.out, self.classes, self._actions):
                 file.write(json.dumps(row) + "\n")
 
     def _recall(self) -> None:
@@ -140,7 +138,10 @@ class RowFile:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    self._done.add(_key(json.loads(line)["path"]))
+                    row = json.loads(line)
+                    if missing := [key for key in (*KEYS, *["action"] * self._actions) if key not in row]:
+                        raise KeyError(missing[0])
+                    self._done.add(_key(row["path"]))
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     raise FigleafError(
                         f"{self.lines}: line {number} is damaged; mend or remove that line, or name another file"
@@ -149,87 +150,9 @@ class RowFile:
         if whole < self.lines.stat().st_size:
             os.truncate(self.lines, whole)
 
-    def _make_csv(self) -> None:
-        with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            judged = ["action"] * self._actions
-            chances = [f"p({name})" for name in self.classes]
-            writer.writerow(["path", "score", "flagged", *judged, "label", *chances, "error"])
-            for row in self.rows():
-                found = row["probabilities"] or {}
-                chances = ["" if name not in found else repr(found[name]) for name in self.classes]
-                flagged = "" if row["flagged"] is None else str(row["flagged"]).lower()
-                score = "" if row["score"] is None else repr(row["score"])
-                judged = [row["action"]] if self._actions else []
-                label, error = row["label"] or "", _text(row["error"] or "")
-                writer.writerow([_text(row["path"]), score, flagged, *judged, label, *chances, error])
-
-    def _make_parquet(self) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        schema = pa.schema(
-            [
-                ("path", pa.string()),
-                ("score", pa.float64()),
-                ("flagged", pa.bool_()),
-                *([("action", pa.string())] if self._actions else []),
-                ("label", pa.string()),
-                ("probabilities", pa.list_(pa.float64())),
-                ("error", pa.string()),
-            ],
-            metadata={"classes": json.dumps(self.classes)},
-        )
-        with atomic_path(self.out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            chunk: list[dict[str, Any]] = []
-            for row in self.rows():
-                found = row["probabilities"]
-                values = None if found is None else [found[name] for name in self.classes]
-                reason = None if row["error"] is None else _text(row["error"])
-                chunk.append({**row, "path": _text(row["path"]), "probabilities": values, "error": reason})
-                if len(chunk) == _CHUNK:
-                    writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
-                    chunk = []
-            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
-
-
-def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            chances = {key[2:-1]: float(value) for key, value in row.items() if key.startswith("p(") and value}
-            yield {
-                "path": row["path"],
-                "score": float(row["score"]) if row["score"] else None,
-                "flagged": {"true": True, "false": False}.get(row["flagged"]),
-                **({"action": row["action"]} if "action" in row else {}),
-                "label": row["label"] or None,
-                "probabilities": chances or None,
-                "error": row["error"] or None,
-            }
-
-
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(path)
-    classes = json.loads(file.schema_arrow.metadata[b"classes"])
-    for batch in file.iter_batches():
-        for row in batch.to_pylist():
-            chances = row["probabilities"]
-            yield {
-                **row,
-                "path": row["path"],
-                "probabilities": None if chances is None else dict(zip(classes, chances, strict=True)),
-            }
-
-
-def _text(text: str) -> str:
-    """File names that are no UTF-8, with their bytes as escapes: CSV and Parquet hold text."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
 
 def _key(path: str) -> bytes:
-    return hashlib.blake2b(_text(path).encode("utf-8"), digest_size=12).digest()
+    return hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=12).digest()
 
 
 def _lock(file: TextIO, path: Path) -> None:

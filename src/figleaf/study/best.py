@@ -17,29 +17,30 @@ from figleaf.tracking.store import Store, open_store
 PREFIX = "best:"
 
 
-def find_best(reference: str, tracking: TrackingConfig) -> FoundRun:
+def find_best(reference: str, tracking: TrackingConfig, key: str = "run=") -> FoundRun:
     """The run that `reference`, `best:STUDY` or `best:STUDY:ARM`, names.
 
     With the study's file at hand its own plan decides, as in its table: of the selected arm, or of ARM, the run with
     the best selection metric, whichever study it was first trained for. Without the file the runs' tags decide: of the
     arm with the best mean, or of ARM, the run with the largest selection value. Test is never looked at.
+    `key` is what a user writes before it, for what is said of it.
 
     Raises `FigleafError` when there is no such study, arm or run, or when its weights are on another machine.
     """
     name, _, arm = reference.removeprefix(PREFIX).partition(":")
     if not study_exists(name, experiments_dir()):
-        return _best_by_tags(reference, open_store(tracking.uri, home()), name, arm)
+        return _best_by_tags(key + reference, open_store(tracking.uri, home()), name, arm)
     study = find_study(name, experiments_dir())
     trials = compose_trials(study)
     if tracking.uri is not None:
         trials = [replace(trial, config=replace(trial.config, tracking=tracking)) for trial in trials]
     known = gather(tracker_of(trials), study)
-    return _best_by_plan(reference, study, plan(trials, known), known, arm)
+    return _best_by_plan(key + reference, study, plan(trials, known), known, arm)
 
 
-def _best_by_plan(reference: str, study: Study, trials: Sequence[Trial], known: Knowledge, arm: str) -> FoundRun:
+def _best_by_plan(told: str, study: Study, trials: Sequence[Trial], known: Knowledge, arm: str) -> FoundRun:
     if arm and arm not in study.arms:
-        raise FigleafError(f"run={reference}: the study has the arms {', '.join(study.arms)}")
+        raise FigleafError(f"{told}: the study has the arms {', '.join(study.arms)}")
     chosen = arm or selected_arm(study, trials)
     best = best_trial(study, trials, chosen) if chosen else None
     if best is None:
@@ -50,19 +51,19 @@ def _best_by_plan(reference: str, study: Study, trials: Sequence[Trial], known: 
             else f"no arm is selected yet: no candidate has all of its runs finished with {study.select.key}"
         )
         raise FigleafError(
-            f"run={reference}: {why} ({done} of {len(trials)} trials are done); "
+            f"{told}: {why} ({done} of {len(trials)} trials are done); "
             f"`figleaf study run {study.name}` trains the rest, `figleaf study status {study.name}` lists them"
         )
     run = known.tracked(best)
     if run is None:
         raise FigleafError(
-            f"run={reference}: it is {best.name}, of which {study.results} holds the record, but no tracker on "
+            f"{told}: it is {best.name}, of which {study.results} holds the record, but no tracker on "
             f"this machine the weights; `figleaf study run {study.name} --records ignore --arm {best.arm}` trains it"
         )
     return run
 
 
-def _best_by_tags(reference: str, store: Store, name: str, arm: str) -> FoundRun:
+def _best_by_tags(told: str, store: Store, name: str, arm: str) -> FoundRun:
     """Of an arm and a seed that ran twice the later run counts, as in a study's plan. A search's trials are no arm."""
     finished = [run for run in runs(store, study=name, status="FINISHED") if SEARCH_TAG not in run.tags]
     latest: dict[tuple[str, str], FoundRun] = {}
@@ -80,7 +81,7 @@ def _best_by_tags(reference: str, store: Store, name: str, arm: str) -> FoundRun
             else f"studies with runs: {', '.join(studies(store)) or 'none'}"
         )
         raise FigleafError(
-            f"run={reference}: no finished run with a selection value carries this name, and "
+            f"{told}: no finished run with a selection value carries this name, and "
             f"{experiments_dir()} has no such study; {hint}"
         )
     return max(by_arm[chosen], key=lambda run: run.selection)

@@ -131,7 +131,7 @@ def studies(store: Store) -> list[str]:
     return sorted({name for run in runs(store) if (name := run.tags.get("figleaf.study"))})
 
 
-def find_run(store: Store, ref: str, kind: str | None = None) -> FoundRun:
+def find_run(store: Store, ref: str, kind: str | None = None, key: str = "run=") -> FoundRun:
     """Find the run that `ref` names.
 
     Args:
@@ -140,24 +140,25 @@ def find_run(store: Store, ref: str, kind: str | None = None) -> FoundRun:
             `figleaf study` calls it; of several runs the last that finished, else the last), or `latest` (the last to
             start of those that finished and hold a model, or are of the `kind`).
         kind: Of the run that `latest` means; see `latest_runs`.
+        key: What a user writes before `ref`, for what is said of it.
 
     Raises:
         FigleafError: no run or several runs fit; the message lists candidates.
     """
     if ref == "latest":
-        return _only(latest_runs(store, 1, kind), ref, store)
+        return _only(latest_runs(store, 1, kind), ref, store, key)
     if re.fullmatch(r"[0-9a-f]{32}", ref):
         try:
             return _found(store, store.client.get_run(ref))
         except MlflowException as error:
-            raise FigleafError(f"run {ref}: {first_line(error)}; it has: {_candidates(store)}") from error
+            raise FigleafError(f"{key}{ref}: {first_line(error)}; it has: {_candidates(store)}") from error
     if re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},31}}", ref):
         by_id = _search(store, f"attributes.run_id LIKE '{ref}%'")
         if by_id:
-            return _only(by_id, ref, store)
+            return _only(by_id, ref, store, key)
     named = _search(store, f"attributes.run_name = '{ref}'" if _PLAIN.fullmatch(ref) else "")
     found = [run for run in named if run.name == ref] or _of_trial(store, ref)
-    return _only(found, ref, store)
+    return _only(found, ref, store, key)
 
 
 def _of_trial(store: Store, ref: str) -> list[FoundRun]:
@@ -184,12 +185,12 @@ def summary(found: Sequence[FoundRun]) -> list[dict[str, object]]:
     ]
 
 
-def _only(found: Sequence[FoundRun], ref: str, store: Store) -> FoundRun:
+def _only(found: Sequence[FoundRun], ref: str, store: Store, key: str) -> FoundRun:
     if len(found) == 1:
         return found[0]
     if found:
-        raise FigleafError(f"run={ref}: {len(found)} runs fit, give the id of one: {_listed(found)}")
-    raise FigleafError(f"run={ref}: there is none; {_near(store, ref) or f'the latest runs: {_candidates(store)}'}")
+        raise FigleafError(f"{key}{ref}: {len(found)} runs fit, give the id of one: {_listed(found)}")
+    raise FigleafError(f"{key}{ref}: there is none; {_near(store, ref) or f'the latest runs: {_candidates(store)}'}")
 
 
 def _near(store: Store, ref: str) -> str:
