@@ -64,7 +64,7 @@ COMMANDS = {
     "web": Command("web", "a page that runs a network in the browser, and sends nothing anywhere"),
     "report": Command("report", "a run on one page: curves, confusion, slices, its surest errors with class maps"),
     "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
-    "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split"),
+    "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split, write shards"),
     "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
     "server": Command("server", "a tracker for a team: MLflow with PostgreSQL behind it"),

@@ -1,4 +1,4 @@
-"""`figleaf data`: index a folder, check files and leaks, fill the cache, cut a split."""
+"""`figleaf data`: index a folder, check files and leaks, fill the cache, cut a split, write shards."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ examples:
   figleaf data check my_images/manifest.csv          bad files, duplicates, leaks; exit code 1 when there are any
   figleaf data cache my_images/manifest.csv 64       decode now, so that runs at 64 pixels start at once
   figleaf data cut my_images/manifest.csv --out with_calib.csv --fraction 0.1
+  figleaf data shard my_images/manifest.csv --out shards     a few large files in place of many small ones
 
 `figleaf data index --help`, and so on, tells every option.
 """
@@ -59,10 +60,23 @@ examples:
   figleaf data cut my_images/manifest.csv --out with_calib.csv --fraction 0.1
   figleaf data cut my_images/manifest.csv --out less.parquet --source val --target spare --fraction 0.5 --seed 3
 """
+SHARD = f"""\
+Copies the encoded files, as they are, with their masks and what the manifest says of them, into tar files as WebDataset
+lays them out, and writes beside them shards.json (each shard's samples, size and SHA-256) and manifest.csv. That
+manifest is used like any other and gives the same runs: same data hash, same weights. A file that cannot be read has
+its place with the reason. The same files give the same bytes; stopped, the same command goes on where it was.
+
+{SAMPLES}
+examples:
+  figleaf data shard my_images/manifest.csv --out shards
+  figleaf data shard data=scenes --out shards --mb 32
+  figleaf train data=manifest data.manifest=shards/manifest.csv
+  figleaf predict shards --model export/demo/model.onnx --out scores.parquet
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Index, check, cache or cut."""
+    """Index, check, cache, cut or shard."""
     known = _parser()
     options = known.parse_args(arguments)
     if options.action == "index" and options.folder is None:
@@ -104,6 +118,10 @@ def main(arguments: Sequence[str]) -> int:
             max_pixels=config.data.max_pixels,
             limit_bytes=int(config.data.cache_gb * 1e9),
         )
+    if options.action == "shard":
+        return commands.shard(
+            manifest, options.out.expanduser(), shard_bytes=options.mb * 1_000_000, workers=options.workers
+        )
     return commands.cut(
         manifest,
         options.out,
@@ -123,7 +141,7 @@ def _is_file(text: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     known = parser("data", "From a folder of pictures to a checked manifest.", EPILOG)
-    actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut")
+    actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut|shard")
 
     def action(name: str, summary: str, epilog: str, usage: str | None = None) -> argparse.ArgumentParser:
         return actions.add_parser(
@@ -215,6 +233,25 @@ def _parser() -> argparse.ArgumentParser:
         help="share of the source's pictures, 0 < x < 1, as near as whole groups come to it (default: 0.1)",
     )
     cut.add_argument("--seed", type=whole_number, default=0, metavar="INT", help="chooses the groups (default: 0)")
+
+    shard = action("shard", "copy the pictures into a few large files", SHARD)
+    shard.add_argument("samples", nargs="+", metavar="SAMPLES", help="a manifest file, key=value, or both; see below")
+    shard.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="a new folder for the shards (required)"
+    )
+    shard.add_argument(
+        "--mb",
+        type=positive_number,
+        default=128,
+        metavar="INT",
+        help="megabytes of files in a shard, and at most 10,000 samples; what one worker takes at once (default: 128)",
+    )
+    shard.add_argument(
+        "--workers",
+        type=positive_number,
+        metavar="INT",
+        help="threads that read (default: as many as this process may use cores)",
+    )
     return known
 
 
