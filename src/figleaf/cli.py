@@ -69,7 +69,7 @@ COMMANDS = {
     "web": Command("web", "a page that runs a network in the browser, and sends nothing anywhere"),
     "report": Command("report", "a run on one page: curves, confusion, slices, its surest errors with class maps"),
     "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
-    "data": Command("data", "index a folder, check files and leaks, fill the cache, cut a split, a data card"),
+    "data": Command("data", "index a folder, check files and leaks, cut a split, write shards or a data card"),
     "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),
     "registry": Command("registry", "named models: add a version, promote the one that is shown to be no worse"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),

@@ -1,4 +1,4 @@
-"""`figleaf data`: index a folder, check files and leaks, fill the cache, cut a split, write a data card."""
+"""`figleaf data`: index a folder, check files and leaks, fill the cache, cut a split, write shards or a data card."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ examples:
   figleaf data cache my_images/manifest.csv 64       decode now, so that runs at 64 pixels start at once
   figleaf data cut my_images/manifest.csv --out with_calib.csv --fraction 0.1
   figleaf data card my_images/manifest.csv           what they hold, as DATA_CARD.md
+  figleaf data shard my_images/manifest.csv --out shards     a few large files in place of many small ones
 
 `figleaf data index --help`, and so on, tells every option.
 """
@@ -75,10 +76,23 @@ examples:
   figleaf data card my_images/manifest.csv
   figleaf data card my_images/manifest.csv --check --licence 'CC BY 4.0' --out cards/mine.md
 """
+SHARD = f"""\
+Copies the encoded files, as they are, with their masks and what the manifest says of them, into tar files as WebDataset
+lays them out, and writes beside them shards.json (each shard's samples, size and SHA-256) and manifest.csv. That
+manifest is used like any other and gives the same runs: same data hash, same weights. A file that cannot be read has
+its place with the reason. The same files give the same bytes; stopped, the same command goes on where it was.
+
+{SAMPLES}
+examples:
+  figleaf data shard my_images/manifest.csv --out shards
+  figleaf data shard data=scenes --out shards --mb 32
+  figleaf train data=manifest data.manifest=shards/manifest.csv
+  figleaf predict shards --model export/demo/model.onnx --out scores.parquet
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Index, check, cache, cut or describe."""
+    """Index, check, cache, cut, shard or describe."""
     known = _parser()
     options = known.parse_args(arguments)
     if options.action == "index" and options.folder is None:
@@ -122,6 +136,10 @@ def main(arguments: Sequence[str]) -> int:
         )
     if options.action == "card":
         return _card(manifest, options, config.data.max_pixels)
+    if options.action == "shard":
+        return commands.shard(
+            manifest, options.out.expanduser(), shard_bytes=options.mb * 1_000_000, workers=options.workers
+        )
     return commands.cut(
         manifest,
         options.out,
@@ -157,7 +175,7 @@ def _is_file(text: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     known = parser("data", "From a folder of pictures to a checked manifest.", EPILOG)
-    actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut|card")
+    actions = known.add_subparsers(dest="action", required=True, metavar="index|check|cache|cut|shard|card")
 
     def action(name: str, summary: str, epilog: str, usage: str | None = None) -> argparse.ArgumentParser:
         return actions.add_parser(
@@ -263,6 +281,25 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="run `figleaf data check`, and say what it found (default: do not)"
     )
     card.add_argument("--licence", default="", metavar="TEXT", help="of the pictures (default: the manifest's column)")
+
+    shard = action("shard", "copy the pictures into a few large files", SHARD)
+    shard.add_argument("samples", nargs="+", metavar="SAMPLES", help="a manifest file, key=value, or both; see below")
+    shard.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="a new folder for the shards (required)"
+    )
+    shard.add_argument(
+        "--mb",
+        type=positive_number,
+        default=128,
+        metavar="INT",
+        help="megabytes of files in a shard, and at most 10,000 samples; what one worker takes at once (default: 128)",
+    )
+    shard.add_argument(
+        "--workers",
+        type=positive_number,
+        metavar="INT",
+        help="threads that read (default: as many as this process may use cores)",
+    )
     return known
 
 

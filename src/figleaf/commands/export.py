@@ -12,6 +12,7 @@ from figleaf.config import DataConfig, ExportConfig, compose, from_dict, home, t
 from figleaf.errors import FigleafError
 
 if TYPE_CHECKING:
+    from figleaf.data.member import File
     from figleaf.evaluate.scorer import Scorer
     from figleaf.export.parity import Quality
     from figleaf.export.tfjs import Dtype
@@ -132,13 +133,14 @@ def _registered(out: Path, config: ExportConfig) -> str:
     return version.uri
 
 
-def _pictures(config: ExportConfig, data: DataConfig) -> list[Path]:
+def _pictures(config: ExportConfig, data: DataConfig) -> "list[File]":
     """Files to compare on: those of `images`, or an even choice of the run's test split."""
+    found: list[File]
     if config.images is not None:
         folder = Path(config.images).expanduser()
         if not folder.is_dir():
             raise FigleafError(f"images={config.images}: no such folder; name one that holds pictures")
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = [*sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)]
         if not found:
             raise FigleafError(f"images={folder}: no pictures there ({', '.join(sorted(SUFFIXES))})")
     else:

@@ -9,6 +9,7 @@ from figleaf.config import DataConfig, ReportConfig, compose, from_dict, home, t
 from figleaf.errors import FigleafError
 
 if TYPE_CHECKING:
+    from figleaf.data.member import File
     from figleaf.evaluate.predictions import Predictions
     from figleaf.explain.report import ErrorGroup, ErrorPicture
     from figleaf.tracking.find import FoundRun
@@ -132,16 +133,19 @@ def _errors(
     from figleaf.train.inputs import read_manifest
 
     groups = surest_errors(predictions, threshold, config.errors)
-    root, why = None, ""
+    files: dict[str, File] = {}
+    why = "its picture cannot be found: the manifest does not name it"
     try:
-        root = read_manifest(data, home()).root if any(len(rows) for _, rows in groups) else None
+        if any(len(rows) for _, rows in groups):
+            manifest = read_manifest(data, home())
+            files = dict(zip(manifest.table["path"], manifest.paths, strict=True))
     except FigleafError as error:
         why = f"its picture cannot be found: {error}"
         say(f"the report has no pictures: {error}")
     found = []
     for (title, rows), classes in zip(groups, given_classes(predictions), strict=True):
         pictures = [
-            _picture(row, root, why, config, net, method, classes)
+            _picture(row, files.get(str(row["sample_id"])), why, config, net, method, classes)
             for row in track(list(rows.to_dict("records")), title, total=len(rows))
         ]
         found.append(ErrorGroup(title, rows.attrs["total"], pictures))
@@ -150,7 +154,7 @@ def _errors(
 
 def _picture(
     row: Mapping[Hashable, Any],
-    root: Path | None,
+    file: "File | None",
     why: str,
     config: ReportConfig,
     net: "VGG | None",
@@ -163,17 +167,16 @@ def _picture(
     import numpy as np
 
     from figleaf.data.decode import DecodeError, decode, quiet_pillow, read_bytes, resize
-    from figleaf.data.manifest import sample_path
     from figleaf.explain.cam import as_images, class_maps, evaluating
     from figleaf.explain.report import ErrorPicture
     from figleaf.explain.visualisation import overlay
     from figleaf.skin.answers import blurred
 
     who = (str(row["sample_id"]), str(row["slice"]), str(row["label"]), float(row["score"]))
-    if root is None:
+    if file is None:
         return ErrorPicture(*who, None, None, why)
     try:
-        content = read_bytes(root / sample_path(str(row["sample_id"])))
+        content = read_bytes(file)
         if row["content_sha256"] and sha256(content).hexdigest() != row["content_sha256"]:
             return ErrorPicture(*who, None, None, "the file has changed since")
         with quiet_pillow():

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from figleaf.data.content import hash_files, parallel
 from figleaf.data.decode import MAX_PIXELS, RESIZE_RULE, DecodeError, decode, quiet_pillow, read_bytes, resize
 from figleaf.data.manifest import Manifest
+from figleaf.data.member import File
 from figleaf.errors import FigleafError
 from figleaf.files import write_text
 from figleaf.progress import track
@@ -64,7 +65,7 @@ def decode_cached(
 
 
 def decode_files(
-    paths: Sequence[Path],
+    paths: Sequence[File],
     size: int,
     *,
     folder: Path,
@@ -108,7 +109,7 @@ def data_hash(manifest: Manifest, content_sha256: Sequence[str]) -> str:
 class _Plan:
     """What is to be decoded, and how."""
 
-    paths: Sequence[Path]
+    paths: Sequence[File]
     hashes: list[str]
     size: int
     max_pixels: int

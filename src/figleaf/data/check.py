@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from figleaf.data.content import parallel
 from figleaf.data.decode import MAX_PIXELS, DecodeError, decode, quiet_pillow, read_bytes
 from figleaf.data.duplicates import Look, same_content, same_look
 from figleaf.data.manifest import Manifest
+from figleaf.data.member import File
 from figleaf.progress import track
 
 
@@ -117,7 +117,7 @@ def _class_counts(manifest: Manifest) -> NDArray[np.int64]:
     return np.bincount(manifest.labels, minlength=len(manifest.classes))
 
 
-def _look(path: Path, mask: Path | None, max_pixels: int) -> tuple[Look | None, str | None, str]:
+def _look(path: File, mask: File | None, max_pixels: int) -> tuple[Look | None, str | None, str]:
     """The look of one picture, what is wrong with it or its mask, and its content's hash."""
     sha256 = ""
     try:
@@ -129,7 +129,7 @@ def _look(path: Path, mask: Path | None, max_pixels: int) -> tuple[Look | None, 
     return Look.of(rgb_u8), _mask_fault(mask, rgb_u8.shape[:2], max_pixels) if mask else None, sha256
 
 
-def _mask_fault(mask: Path, shape: tuple[int, ...], max_pixels: int) -> str | None:
+def _mask_fault(mask: File, shape: tuple[int, ...], max_pixels: int) -> str | None:
     try:
         found = decode(mask, max_pixels=max_pixels).shape[:2]
     except DecodeError as error:

@@ -4,6 +4,7 @@
     check(manifest, *, max_pixels, workers, geometry=None)                                        -> exit code
     cache(manifest, sizes, *, folder, max_pixels, limit_bytes, workers)                           -> exit code
     cut(manifest, out, *, source, target, fraction, seed)                                         -> exit code
+    shard(manifest, out, *, shard_bytes, workers)                                                 -> exit code
 
 The code is 0, or 1 when `check` found something to mend. A user's mistake raises `FigleafError`.
 """
@@ -26,7 +27,8 @@ from figleaf.data.check import check as check_data
 from figleaf.data.decode import MAX_PIXELS
 from figleaf.data.index import index_folder
 from figleaf.data.label_check import LabelDrift, LabelRule, label_drift, load_masks
-from figleaf.data.manifest import Manifest, sample_path, save_manifest
+from figleaf.data.manifest import Manifest, save_manifest
+from figleaf.data.sharding import SHARD_BYTES, write_shards
 from figleaf.data.view import Geometry
 from figleaf.errors import FigleafError, printable
 
@@ -99,6 +101,22 @@ def cache(
 def cut(manifest: Manifest, out: Path, *, source: str, target: str, fraction: float, seed: int) -> int:
     """Write to `out` the manifest with `fraction` of `source` moved to `target`, by group; see `splits.cut`."""
     return _saved(splits.cut(manifest, source=source, target=target, fraction=fraction, seed=seed), _new_file(out))
+
+
+def shard(manifest: Manifest, out: Path, *, shard_bytes: int = SHARD_BYTES, workers: int | None = None) -> int:
+    """Write the manifest's files to shards in the folder `out`, and a manifest of them; see `write_shards`."""
+    found = write_shards(manifest, out, shard_bytes=shard_bytes, workers=workers)
+    console = Console(stderr=True)
+    resumed = f", {found.reused:,} of them there already" if found.reused else ""
+    shards = f"{found.shards:,} shard{'s' * (found.shards > 1)}"
+    console.print(f"{found.samples:,} samples in {shards}{resumed}; {found.n_bytes / 1e6:,.1f} MB")
+    console.print(
+        Text(f"{len(found.unreadable):,} files that cannot be read", style="red" if found.unreadable else "green")
+    )
+    _print_lines(console, [f"{path}: {reason}" for path, reason in found.unreadable.items()])
+    counts = {"samples": found.samples, "shards": found.shards, "bytes": found.n_bytes}
+    _print_json({"manifest": str(found.manifest), "hash": manifest.hash, **counts, "unreadable": found.unreadable})
+    return 0
 
 
 def _new_file(path: Path) -> Path:
@@ -179,7 +197,7 @@ def _drift(manifest: Manifest, geometry: Geometry) -> dict[str, LabelDrift]:
     masks_u8 = load_masks(masks, geometry.source_size)
     within_u8 = None
     if "figure_mask" in train.table:
-        figures = [train.root / sample_path(path) for path in train.table["figure_mask"]]
+        figures = [figure for figure in train.files("figure_mask") if figure]
         within_u8 = load_masks(figures, geometry.source_size)
     whole = masks_u8.shape[1] * masks_u8.shape[2] * 255 if within_u8 is None else within_u8.sum((1, 2)).clip(1)
     share = masks_u8.sum((1, 2)) / whole

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from figleaf.data.decode import DecodeError, read_bytes
+from figleaf.data.member import File, Member
 from figleaf.progress import track
 
 _log = logging.getLogger(__name__)
@@ -26,12 +27,19 @@ Result = TypeVar("Result")
 
 
 def hash_files(
-    paths: Sequence[Path], *, memory: Path, workers: int | None = None
+    files: Sequence[File], *, memory: Path, workers: int | None = None
 ) -> tuple[list[str], list[str | None]]:
     """The SHA-256 (hex) of each file, "" for those that cannot be read, and the reason for each of those, else None.
 
-    `memory` is the SQLite file that remembers; where it cannot be written every file is read.
+    `memory` is the SQLite file that remembers; where it cannot be written every file is read. Of a shard's member what
+    its manifest says is taken, so that shards are read once: whoever reads the bytes compares them with it.
     """
+    loose = _hash_loose([file for file in files if isinstance(file, Path)], memory, workers)
+    found = [(file.sha256, file.error) if isinstance(file, Member) else next(loose) for file in files]
+    return [sha256 for sha256, _ in found], [error for _, error in found]
+
+
+def _hash_loose(paths: Sequence[Path], memory: Path, workers: int | None) -> Iterator[tuple[str, str | None]]:
     stamps = [_stamp(path) for path in paths]
     known = _recall(memory, paths, stamps)
     unknown = [row for row, sha256 in enumerate(known) if sha256 is None]
@@ -52,8 +60,7 @@ def hash_files(
             if error is None and (stamp := stamps[row]) and stamp[1] < started_ns - _SETTLED_NS
         ],
     )
-    found = [fresh[row] if sha256 is None else (sha256, None) for row, sha256 in enumerate(known)]
-    return [sha256 for sha256, _ in found], [error for _, error in found]
+    return iter([fresh[row] if sha256 is None else (sha256, None) for row, sha256 in enumerate(known)])
 
 
 def parallel(function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Iterator[Result]:

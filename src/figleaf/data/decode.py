@@ -9,12 +9,13 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from figleaf.data.member import File, Member
 
 RgbU8 = NDArray[np.uint8]
 
@@ -67,8 +68,15 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file; `DecodeError` when it is missing, forbidden, no file, empty or too large."""
+def read_bytes(path: File) -> bytes:
+    """The bytes of a regular file; `DecodeError` when it is missing, forbidden, no file, empty or too large.
+
+    Of a shard's member: what was put there, or `DecodeError` with the reason why it could not be read at that time.
+    """
+    if isinstance(path, Member):
+        if path.error is not None:
+            raise DecodeError(path.error)
+        return path.read()
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -89,7 +97,7 @@ def read_bytes(path: Path) -> bytes:
         raise DecodeError(reason) from None
 
 
-def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> RgbU8:
+def decode(source: File | bytes, *, max_pixels: int = MAX_PIXELS) -> RgbU8:
     """The picture as uint8 RGB (H, W, 3): EXIF rotation applied, alpha on white, first frame, ICC profiles ignored.
 
     16-bit values are divided by 257; floats are taken as 0 to 1 when they lie there, else as 0 to 255. The content

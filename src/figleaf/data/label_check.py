@@ -5,13 +5,13 @@ The mask is looked at through the same views as its image would be, and its shar
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from figleaf.data.augment import sample_generator
 from figleaf.data.decode import DecodeError, RgbU8, decode, resize
+from figleaf.data.member import File
 from figleaf.data.view import Geometry
 from figleaf.errors import FigleafError
 
@@ -95,7 +95,7 @@ def label_drift(
     }
 
 
-def load_masks(paths: Sequence[Path], size: int) -> UInt8Array:
+def load_masks(paths: Sequence[File], size: int) -> UInt8Array:
     """Read masks (white = 255 = inside) as (N, size, size), squashed as their images are.
 
     Raises FigleafError that names the first that cannot be read.
@@ -103,7 +103,7 @@ def load_masks(paths: Sequence[Path], size: int) -> UInt8Array:
     return np.stack([resize(_mask(path), size)[..., 0] for path in paths])
 
 
-def _mask(path: Path) -> RgbU8:
+def _mask(path: File) -> RgbU8:
     try:
         return decode(path)
     except DecodeError as error:

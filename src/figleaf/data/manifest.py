@@ -3,6 +3,9 @@
 A manifest file is CSV or Parquet: columns `path, label, split`, optionally `group, slice, mask`, and any others. Paths
 are relative to the manifest's folder. What a table cannot say (the order of the classes, which are unsafe, the name of
 the data, a root elsewhere) stands beside it in `<file>.json`.
+
+`figleaf data shard` writes one more kind, whose columns `shard` and `path_member` say where in a shard each picture
+lies. It is the same manifest with the same hash, and all that differs is what `Manifest.files` gives.
 """
 
 import csv
@@ -22,6 +25,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from figleaf.data.manifest_file import manifest_file
+from figleaf.data.member import SHARD, File, Member
+from figleaf.data.shard import read_index
 from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, write_text
 
@@ -75,14 +80,22 @@ class Manifest:
         return len(self.table)
 
     @property
-    def paths(self) -> list[Path]:
-        """The files, absolute, in row order."""
-        return [self.root / sample_path(path) for path in self.table["path"]]
+    def paths(self) -> list[File]:
+        """The pictures' files, in row order: absolute paths, or members of shards."""
+        return [file for file in self.files("path") if file is not None]
 
     @property
-    def masks(self) -> list[Path | None]:
-        """The pixel masks, absolute; None where a sample has none."""
-        return [self.root / sample_path(path) if path else None for path in self.table["mask"]]
+    def masks(self) -> list[File | None]:
+        """The pixel masks' files; None where a sample has none."""
+        return self.files("mask")
+
+    def files(self, column: str) -> list[File | None]:
+        """The files that a column of paths names, in row order; None where it names none.
+
+        Of shards they are members, where the column `<column>_member` says so. Raises `FigleafError` where that is
+        damaged.
+        """
+        return files_in(self.table, self.root, column)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -155,15 +168,18 @@ def load_manifest(
     said = _read_sidecar(path)
     folder = path.absolute().parent
     try:
-        return Manifest.from_table(
+        manifest = Manifest.from_table(
             table,
             root=Path(root).expanduser() if root is not None else folder / sample_path(said.get("root", ".")),
             name=name or said.get("name") or (folder.name if path.stem == "manifest" else path.stem),
             classes=classes if classes is not None else said.get("classes"),
             unsafe=unsafe if unsafe is not None else said.get("unsafe"),
         )
+        if is_of_shards(manifest.table):
+            _require_shards(manifest)
     except FigleafError as error:
         raise FigleafError(f"manifest {path}: {error}") from error
+    return manifest
 
 
 def save_manifest(manifest: Manifest, path: Path | str) -> None:
@@ -180,6 +196,32 @@ def save_manifest(manifest: Manifest, path: Path | str) -> None:
             # Everything quoted: a path may hold a comma, a quote or a line break.
             manifest.table.to_csv(temporary, index=False, quoting=csv.QUOTE_ALL, encoding="utf-8", lineterminator="\n")
     write_text(_sidecar(path), json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+
+
+def member_column(column: str) -> str:
+    """The column that says where in its shard the file lies which `column` names."""
+    return f"{column}_member"
+
+
+def files_in(table: pd.DataFrame, root: Path, column: str) -> list[File | None]:
+    """The files of `Manifest.files`, of any table with such columns."""
+    names, places = table[column].fillna(""), table.get(member_column(column))
+    if places is None or SHARD not in table:
+        return [root / sample_path(name) if name else None for name in names]
+    rows = zip(table[SHARD], names, places, strict=True)
+    return [Member.parse(root, shard, name, place) if name else None for shard, name, place in rows]
+
+
+def is_of_shards(table: pd.DataFrame) -> bool:
+    """Whether the pictures of a manifest's table lie in shards."""
+    return SHARD in table and member_column("path") in table
+
+
+def _require_shards(manifest: Manifest) -> None:
+    """Raises `FigleafError` unless every shard that a row names is there, and whole."""
+    known = {entry.name for entry in read_index(manifest.root)}
+    if unknown := sorted(set(manifest.table[SHARD]) - known):
+        raise FigleafError(f"{manifest.root} has no shard {unknown[0]!r}: this manifest is not of these shards")
 
 
 _ESCAPED = re.compile(r"\\x(5c|[89a-f][0-9a-f])")

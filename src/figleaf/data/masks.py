@@ -6,7 +6,6 @@ least half of it is.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from figleaf.data.cache import DecodedImages, decode_files
 from figleaf.data.decode import MAX_PIXELS, decode
 from figleaf.data.manifest import Manifest
+from figleaf.data.member import File
 
 UInt8Array = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
@@ -27,7 +27,7 @@ def is_skin(share_u8: UInt8Array) -> BoolArray:
     return share_u8 >= HALF
 
 
-def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> BoolArray:
+def read_mask(path: File, max_pixels: int = MAX_PIXELS) -> BoolArray:
     """A mask file at its own resolution, bool (H, W). Raises `DecodeError`."""
     return is_skin(decode(path, max_pixels=max_pixels)[..., 0])
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from figleaf.data.member import File
 from figleaf.errors import FigleafError
 from figleaf.export.card import model_card
 from figleaf.export.facts import ModelFacts
@@ -34,7 +35,7 @@ def export_bundle(
     out: Path,
     formats: Sequence[str],
     facts: ModelFacts,
-    pictures: NDArray[np.uint8] | Sequence[Path],
+    pictures: NDArray[np.uint8] | Sequence[File],
     tolerance: float = TOLERANCE,
     tfjs_dtype: Dtype = "float16",
     calibration: NDArray[np.uint8] | None = None,

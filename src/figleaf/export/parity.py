@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from figleaf.data.decode import DecodeError, decode, resize
+from figleaf.data.member import File
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import prob_unsafe
 from figleaf.evaluate.scorer import Scorer
@@ -50,7 +50,7 @@ class Quality:
     max_drop: float
 
 
-def read_pictures(source: NDArray[np.uint8] | Sequence[Path], size: int) -> Pictures:
+def read_pictures(source: NDArray[np.uint8] | Sequence[File], size: int) -> Pictures:
     """Pictures at `size`: as given, or decoded from their files and resized by the project's rule.
 
     Raises `FigleafError` when there is none left to compare on.

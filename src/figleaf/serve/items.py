@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from figleaf.data.decode import DecodeError, read_bytes
+from figleaf.data.shard import SAMPLES_KEY, is_shard_folder, read_index, samples_of
 from figleaf.errors import FigleafError
 
 INSIDE = "::"  # between an archive's path and a member's name
@@ -58,7 +59,7 @@ def paths_from(lines: IO[str]) -> Iterator[str]:
 
 def _below(path: Path) -> Iterator[Item]:
     if path.is_dir():
-        yield from _folder(path)
+        yield from _shards(path) if is_shard_folder(path) else _folder(path)
     elif path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
         yield from _zip(path)
     elif path.name.lower().endswith(_TAR) and _is_tar(path):
@@ -81,6 +82,17 @@ def _folder(folder: Path) -> Iterator[Item]:
         if path.is_symlink() and path.is_dir():
             continue  # it may lead back, and what it leads to has a place of its own
         yield from _below(path)
+
+
+def _shards(folder: Path) -> Iterator[Item]:
+    """The pictures of a folder of shards; what else lies there, as its manifest, is left out."""
+    try:
+        shards = [folder / entry.name for entry in read_index(folder)]
+    except FigleafError as error:
+        yield _broken(str(folder), str(error))
+        return
+    for shard in shards:
+        yield from _tar(shard)
 
 
 def _zip(path: Path) -> Iterator[Item]:
@@ -113,11 +125,21 @@ def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 def _tar(path: Path) -> Iterator[Item]:
     try:
         with tarfile.open(path) as archive:
+            if SAMPLES_KEY in archive.pax_headers:
+                yield from _samples(path, archive)
+                return
             for member in archive:
                 if member.isfile() and not _is_clutter(member.name):
                     yield Item(f"{path}{INSIDE}{member.name}", _at_once(partial(_untar, archive, member)))
     except Exception as error:  # zlib and lzma have errors of their own
         yield _broken(str(path), f"a broken archive: {error}")
+
+
+def _samples(path: Path, archive: tarfile.TarFile) -> Iterator[Item]:
+    """The pictures of a shard by their own paths; its JSON and masks are no pictures."""
+    for sample in samples_of(archive, MEMBER_MAX_BYTES):
+        read = _raising(sample.error) if sample.error is not None else partial(bytes, sample.picture)
+        yield Item(f"{path}{INSIDE}{sample.path}", read)
 
 
 def _untar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from figleaf.data.cache import DecodedImages
 from figleaf.data.decode import RgbU8, decode, resize
-from figleaf.data.manifest import Manifest, sample_path
+from figleaf.data.manifest import Manifest, files_in, member_column
+from figleaf.data.member import SHARD, File
 from figleaf.errors import FigleafError
 from figleaf.skin.codes import Code, ColorHistogram, DctCode, Thumbnail
 from figleaf.skin.neighbours import Codes, NearestGraph, exact
@@ -112,9 +113,11 @@ class ImageIndex:
             rows, distances = self.graph.search(self.codes, code, count)
         return [Answer(int(row), float(distance)) for row, distance in zip(rows, distances, strict=True)]
 
-    def path(self, row: int) -> Path:
-        """The file of a picture."""
-        return self.root / sample_path(str(self.table["path"].iloc[row]))
+    def path(self, row: int) -> File:
+        """The file of a picture; a member where the pictures lie in shards."""
+        (file,) = files_in(self.table.iloc[[row]], self.root, "path")
+        assert file is not None, "a sample has a path"
+        return file
 
     def picture(self, row: int) -> RgbU8:
         """The picture of a row, from its file. Raises `DecodeError` when it is not there any more."""
@@ -147,11 +150,12 @@ def build(
     # Row by row from the memory map: a copy of all of them may not fit.
     codes = code.fit_transform([np.asarray(pictures.pixels[row]) for row in readable])
     table = manifest.table.assign(content_sha256=list(pictures.content_sha256))
+    columns = [*COLUMNS, *(column for column in (SHARD, member_column("path")) if column in table)]
     return ImageIndex(
         features=features,
         code=code,
         codes=np.ascontiguousarray(codes, np.float32),
-        table=table.iloc[readable][list(COLUMNS)].reset_index(drop=True),
+        table=table.iloc[readable][columns].reset_index(drop=True),
         root=manifest.root,
         classes=manifest.classes,
         data_name=manifest.name,
