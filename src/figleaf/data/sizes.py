@@ -1,12 +1,14 @@
 """How large the pictures of a data set are, from the heads of their files: nothing is decoded."""
 
+import io
 from pathlib import Path
 
 from PIL import Image
 
 from figleaf.data.content import parallel
-from figleaf.data.decode import quiet_pillow
+from figleaf.data.decode import quiet_pillow, read_bytes
 from figleaf.data.manifest import Manifest
+from figleaf.data.member import File
 
 
 def picture_sizes(manifest: Manifest, workers: int | None = None) -> list[tuple[int, int] | None]:
@@ -15,11 +17,11 @@ def picture_sizes(manifest: Manifest, workers: int | None = None) -> list[tuple[
         return list(parallel(_size, manifest.paths, workers))
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    if not path.is_file():  # opening a pipe would wait for ever
+def _size(file: File) -> tuple[int, int] | None:
+    if isinstance(file, Path) and not file.is_file():  # opening a pipe would wait for ever
         return None
     try:
-        with Image.open(path) as image:
+        with Image.open(file if isinstance(file, Path) else io.BytesIO(read_bytes(file))) as image:
             return image.size
     # As in decoding: files made to break a decoder make it raise what it likes.
     except Exception:
