@@ -106,7 +106,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     known.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token that clients must bring")
     known.add_argument("--threshold", type=float, metavar="T", help="flag from this score on; default: the model's")
     known.add_argument("--policy", type=Path, metavar="FILE", help="of `figleaf calibrate`: an action for each picture")
-    known.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures scored at once; default 32")
+    known.add_argument("--batch-size", type=int, default=16, metavar="N", help="pictures scored at once; default 16")
     known.add_argument(
         "--batch-wait-ms", type=float, default=2.0, metavar="MS", help="how long a picture waits for others; default 2"
     )
