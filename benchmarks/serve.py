@@ -196,11 +196,11 @@ def _ratios(model: Path, pictures: Sequence[bytes], rounds: int, slice_s: float)
                 if round_ >= 0:
                     rates[server].append((count / (time.perf_counter() - start), count / (_cpu_s(server[1]) - cpu)))
     print(json.dumps({"batched": rates[batched], "single": rates[single]}), file=sys.stderr)
-    clock, processor = (
-        statistics.median(rate[place] for rate in rates[batched])
-        / statistics.median(rate[place] for rate in rates[single])
-        for place in (0, 1)
-    )
+    medians = {
+        server: [statistics.median(rate[place] for rate in measured) for place in (0, 1)]
+        for server, measured in rates.items()
+    }
+    clock, processor = (ours / theirs for ours, theirs in zip(medians[batched], medians[single], strict=True))
     return clock, processor
 
 
