@@ -11,8 +11,10 @@ are of the good requests, with the clients on the same cores. `rss_start_mb` is 
 
 `ratio`: requests a second with the default micro-batches over those with --batch-size 1, in turns, medians of
 `--rounds`. The pictures of this part are of `--side` px, like the thumbnails that a site makes, so that decoding does
-not hide the scoring. `ratio_photos` is the same with whole photos, `ratio_wide` with thumbnails and a network that
-costs more than all else, a VGG16-BN of the full width with an fc head. The last line is one JSON object.
+not hide the scoring. `ratio_cpu` is that of requests a second of the server's processor time: what else runs on the
+cores changes it little, while on a busy machine the clock favours whoever has more threads waiting for a turn.
+`ratio_wide` and `ratio_wide_cpu` are of a network that costs more than all else, a VGG16-BN of the full width with an
+fc head, `ratio_photos` and `ratio_photos_cpu` of whole photos. The last line is one JSON object.
 """
 
 import argparse
@@ -64,11 +66,10 @@ def main() -> None:
         narrow = _model(folder / "narrow.onnx", width=0.125, head="gap")
         wide = _model(folder / "wide.onnx", width=1.0, head="fc")
         values = _mixed(narrow, whole, options.seconds)
-        ratios = {
-            "ratio": _ratio(narrow, small, options.rounds, options.slice),
-            "ratio_photos": _ratio(narrow, whole, options.rounds, options.slice),
-            "ratio_wide": _ratio(wide, small, options.rounds, options.slice),
-        }
+        ratios: dict[str, float] = {}
+        for key, model, pictures in (("", narrow, small), ("_wide", wide, small), ("_photos", narrow, whole)):
+            clock, cpu = _ratios(model, pictures, options.rounds, options.slice)
+            ratios |= {f"ratio{key}": clock, f"ratio{key}_cpu": cpu}
     packages = ["fastapi", "uvicorn", "python-multipart", "onnxruntime", "pillow"]
     report({**ratios, **values, "pictures": origin}, packages)
 
@@ -177,21 +178,36 @@ def _mixed(model: Path, pictures: Sequence[bytes], seconds: float) -> dict[str, 
     }
 
 
-def _ratio(model: Path, pictures: Sequence[bytes], rounds: int, slice_s: float) -> float:
-    """Requests a second with micro-batches over those with one picture at a time."""
+def _ratios(model: Path, pictures: Sequence[bytes], rounds: int, slice_s: float) -> tuple[float, float]:
+    """Requests a second with micro-batches over those with one picture at a time: by the clock, and by the server's
+    processor time.
+    """
     good = [_request(content) for content in pictures]
-    with _server(model) as (batched, _), _server(model, "--batch-size", "1", "--batch-wait-ms", "0") as (single, _):
-        rates: dict[int, list[float]] = {batched: [], single: []}
+    one = ("--batch-size", "1", "--batch-wait-ms", "0")
+    with _server(model) as batched, _server(model, *one) as single:
+        rates: dict[tuple[int, int], list[tuple[float, float]]] = {batched: [], single: []}
         for round_ in range(-1, rounds):
-            for port, measured in rates.items():
-                start = time.perf_counter()
-                seen = asyncio.run(_load(port, good, [], slice_s))
+            for server in (batched, single) if round_ % 2 else (single, batched):
+                start, cpu = time.perf_counter(), _cpu_s(server[1])
+                seen = asyncio.run(_load(server[0], good, [], slice_s))
                 if seen.wrong:
                     raise SystemExit(f"good requests were refused: {seen.statuses}")
+                count = seen.statuses.total()
                 if round_ >= 0:
-                    measured.append(seen.statuses.total() / (time.perf_counter() - start))
+                    rates[server].append((count / (time.perf_counter() - start), count / (_cpu_s(server[1]) - cpu)))
     print(json.dumps({"batched": rates[batched], "single": rates[single]}), file=sys.stderr)
-    return statistics.median(rates[batched]) / statistics.median(rates[single])
+    medians = {
+        server: [statistics.median(rate[place] for rate in measured) for place in (0, 1)]
+        for server, measured in rates.items()
+    }
+    clock, processor = (ours / theirs for ours, theirs in zip(medians[batched], medians[single], strict=True))
+    return clock, processor
+
+
+def _cpu_s(process: int) -> float:
+    """Seconds of processor time that all its threads have had."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb(process: int, key: str) -> float:

@@ -32,13 +32,14 @@ class OpenedScorer:
 
 
 def open_scorer(
-    reference: str, tracking: TrackingConfig, key: str = "run=", *, shares_cores: bool = False
+    reference: str, tracking: TrackingConfig, key: str = "run=", *, threads: int | None = None
 ) -> OpenedScorer:
     """The scorer of a .onnx or .safetensors file, of a registered model, or of the run that `reference` names.
 
     Of a registered model, models:/NAME@ALIAS or models:/NAME/VERSION, the exported file is opened; its code is not run.
 
-    `key` is what a user writes before it, for what is said of it. `shares_cores`: others work beside it all the time.
+    `key` is what a user writes before it, for what is said of it. `threads` is how many an ONNX session has that
+    shares the cores with other work; None: all cores, for itself.
     """
     if reference.startswith("models:/"):
         return _registered(reference, tracking)
@@ -54,7 +55,7 @@ def open_scorer(
     if path.suffix == ".onnx":
         from figleaf.export.onnx_scorer import OnnxScorer
 
-        onnx = OnnxScorer(path, spinning=not shares_cores)
+        onnx = OnnxScorer(path, threads=threads, spinning=threads is None)
         return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold, onnx.metadata.get("run_id"))
     from figleaf.evaluate.saved_scorer import scorer_of
 
@@ -71,10 +72,10 @@ def open_scorer(
     return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"), run.run_id)
 
 
-def open_model(reference: str, *, shares_cores: bool = False) -> OpenedScorer:
+def open_model(reference: str, *, threads: int | None = None) -> OpenedScorer:
     """As `open_scorer`, with the tracker that is configured; for a file nothing of that is loaded."""
     if reference.endswith((".onnx", ".safetensors")):
-        return open_scorer(reference, TrackingConfig(), "--model ", shares_cores=shares_cores)
+        return open_scorer(reference, TrackingConfig(), "--model ", threads=threads)
     from figleaf.config import SimilarConfig, compose
 
     config: SimilarConfig = compose("similar", [])

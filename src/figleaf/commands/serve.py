@@ -67,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     # Before the model is opened, which may take long: a port that is taken is told at once.
     with listening_socket(options.host, options.port, is_protected=token is not None) as listening:
         path = _file_of(options.model)
-        opened = open_model(str(path or options.model), shares_cores=True)
+        cores = len(os.sched_getaffinity(0))
+        opened = open_model(str(path or options.model), threads=options.threads or max(1, cores // 2))
         policy = None if options.policy is None else policy_for(opened, options.policy)
         threshold = opened.threshold if options.threshold is None else options.threshold
         _warm_up(opened)
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
             policy=policy,
             batch_size=options.batch_size,
             batch_wait_s=options.batch_wait_ms / 1000,
-            workers=options.workers or len(os.sched_getaffinity(0)),
+            workers=options.workers or cores,
         )
         app = build_app(scoring, _about(opened, threshold, policy, options, limits), token)
         signals = EndingSignals()
@@ -105,11 +106,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     known.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token that clients must bring")
     known.add_argument("--threshold", type=float, metavar="T", help="flag from this score on; default: the model's")
     known.add_argument("--policy", type=Path, metavar="FILE", help="of `figleaf calibrate`: an action for each picture")
-    known.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures scored at once; default 32")
+    known.add_argument("--batch-size", type=int, default=16, metavar="N", help="pictures scored at once; default 16")
     known.add_argument(
         "--batch-wait-ms", type=float, default=2.0, metavar="MS", help="how long a picture waits for others; default 2"
     )
     known.add_argument("--workers", type=int, metavar="N", help="threads that decode; default: the cores")
+    known.add_argument("--threads", type=int, metavar="N", help="threads that score ONNX; default: half of the cores")
     known.add_argument("--queue", type=int, default=256, metavar="N", help="pictures that may wait; default 256")
     known.add_argument("--max-pictures", type=int, default=32, metavar="N", help="of a request; default 32")
     known.add_argument("--max-picture-mb", type=float, default=16, metavar="MB", help="of a picture; default 16 MiB")
@@ -135,7 +137,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name in ("batch_size", "workers", "queue", "max_pictures", "max_pixels", "grace"):
+    for name in ("batch_size", "workers", "threads", "queue", "max_pictures", "max_pixels", "grace"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise FigleafError(f"--{name.replace('_', '-')} {value}: expected at least 1")

@@ -86,8 +86,9 @@ def _add_scoring(app: FastAPI, scoring: Scoring) -> None:
 
         async def read() -> list[Sent]:
             form = PictureForm(request.headers.get("content-type", ""), limits)
-            async for chunk in chunks(request, limits, share):
+            async for chunk in chunks(request, limits):
                 form.feed(chunk)
+                share.hold(form.held_bytes)
             return form.pictures()
 
         with scoring.held.share() as share:
@@ -107,8 +108,9 @@ def _add_scoring(app: FastAPI, scoring: Scoring) -> None:
             if kind != "application/json":
                 raise RefusedError(415, "expected application/json")
             body = bytearray()
-            async for chunk in chunks(request, limits, share, weight=_JSON_WEIGHT):
+            async for chunk in chunks(request, limits):
                 body += chunk
+                share.hold(_JSON_WEIGHT * len(body))
             return await asyncio.get_running_loop().run_in_executor(scoring.decoders, pictures_in, body, limits)
 
         with scoring.held.share() as share:

@@ -32,16 +32,17 @@ class Share:
         self._all = all_held
         self.bytes = 0
 
-    def take(self, count: int) -> None:
-        """Hold `count` more. Raises `RefusedError` (503) when all requests together would hold too much."""
-        if self._all.bytes + count > self._all.limit:
-            raise overloaded(f"requests hold {self._all.limit:,} bytes already")
-        self._all.bytes += count
-        self.bytes += count
+    def hold(self, count: int) -> None:
+        """From now on hold `count`. Raises `RefusedError` (503) when all requests together would hold too much."""
+        more = count - self.bytes
+        if more > 0 and self._all.bytes + more > self._all.limit:
+            raise overloaded(f"requests hold {self._all.bytes:,} bytes already")
+        self._all.bytes += more
+        self.bytes = count
 
 
-async def chunks(request: Request, limits: Limits, share: Share, weight: int = 1) -> AsyncIterator[bytes]:
-    """The body piece by piece, each counted `weight` times in `share` before it is given.
+async def chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """The body piece by piece.
 
     Raises `RefusedError` for a body that is said to be too long (413, nothing is read), is longer than allowed (413, at
     the piece that goes beyond), or is packed (415).
@@ -57,5 +58,4 @@ async def chunks(request: Request, limits: Limits, share: Share, weight: int = 1
         seen += len(chunk)
         if seen > limits.request_bytes:
             raise too_long
-        share.take(weight * len(chunk))
         yield chunk

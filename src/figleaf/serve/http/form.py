@@ -16,6 +16,7 @@ from figleaf.serve.http.limits import Limits, RefusedError
 FIELD = "images"
 NAME_LENGTH = 255  # characters that are kept of a name: as many as a file system takes
 _HEADER_BYTES = 8192  # of one part
+_PIECE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class PictureForm:
             raise RefusedError(400, "multipart/form-data without a boundary")
         self._limits = limits
         self._sent: list[Sent] = []
+        self._sent_bytes = 0
         self._ended = False
         self._begin()
         callbacks = {
@@ -62,6 +64,11 @@ class PictureForm:
         with _broken_is_refused():
             self._parser.write(chunk)
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of pictures that are held."""
+        return self._sent_bytes + (self._bytes if self._pieces else 0)
+
     def pictures(self) -> list[Sent]:
         """All that were sent, in order, once the body is there."""
         with _broken_is_refused():
@@ -75,7 +82,7 @@ class PictureForm:
     def _begin(self) -> None:
         self._header, self._value, self._header_bytes = bytearray(), bytearray(), 0
         self._name: str | None = None
-        self._content = bytearray()
+        self._pieces: list[bytearray] = []
         self._bytes = 0
 
     def _count(self, count: int) -> None:
@@ -108,16 +115,20 @@ class PictureForm:
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._bytes += end - start
         if self._bytes > self._limits.picture_bytes:
-            self._content.clear()
+            self._pieces.clear()
         else:
-            self._content += data[start:end]
+            # Pieces of some size: an object for each byte that drips in would take many times its length.
+            if not self._pieces or len(self._pieces[-1]) >= _PIECE_BYTES:
+                self._pieces.append(bytearray())
+            self._pieces[-1] += data[start:end]
 
     def _part_end(self) -> None:
         if self._name is None:
             raise RefusedError(400, "broken multipart: a part without a Content-Disposition that names its field")
         refused = too_long(self._limits) if self._bytes > self._limits.picture_bytes else None
-        self._sent.append(Sent(self._name, bytes(self._content), refused))
-        self._content = bytearray()
+        self._sent.append(Sent(self._name, b"".join(self._pieces), refused))
+        self._sent_bytes += len(self._sent[-1].content)
+        self._pieces, self._bytes = [], 0
 
     def _end(self) -> None:
         self._ended = True
