@@ -66,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ) as run:
             run.log_artifact(save(net, place / name / "best.safetensors", about), "model")
             run.log_artifact(predictions(skill, data).save(place / name / "predictions.parquet"))
-            (place / name / "config.json").write_text("{}")
+            (place / name / "config.json").write_text('{"data": {}}')
             run.log_artifact(place / name / "config.json")
             run.journal.append({"test/auroc": 0.9, "val/threshold": 0.4}, 1)
         facts = replace(FACTS, name=name, run_id=run.run_id, data_hash=data * 64)

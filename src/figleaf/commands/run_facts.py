@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 
 def settings_of(run: FoundRun) -> dict[str, Any]:
-    """The configuration of a run, as plain values."""
-    settings: dict[str, Any] = json.loads(run.artifact("config.json").read_text(encoding="utf-8"))
+    """The configuration of a run, as plain values. Raises `FigleafError` when its file holds none."""
+    path = run.artifact("config.json")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FigleafError(f"{path}: not the configuration of run {run.name} ({error})") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("data"), dict):
+        raise FigleafError(f"{path}: not the configuration of run {run.name}: it does not say which data it had")
     return settings
 
 

@@ -128,15 +128,13 @@ def _channels(config: VisualizeConfig, opened: "OpenedNetwork", layers: Sequence
         return first_channels(net, layers, config.filters)
     if opened.run is None:
         raise FigleafError("order=selective: needs the val pictures of a run; name a run, or pass order=first")
-    import json
-
     import numpy as np
 
+    from figleaf.commands.run_facts import settings_of
     from figleaf.progress import counting
     from figleaf.train.inputs import decode_for, read_manifest
 
-    settings = json.loads(opened.run.artifact("config.json").read_text(encoding="utf-8"))
-    data = from_dict(settings["data"], DataConfig)
+    data = from_dict(settings_of(opened.run)["data"], DataConfig)
     try:
         manifest = read_manifest(data, home()).select("val")
     except FigleafError as error:

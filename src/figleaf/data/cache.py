@@ -159,14 +159,16 @@ def _open(entry: Path, shape: tuple[int, ...]) -> _Entry | None:
     """The entry, marked as just used; None when it is not there."""
     note = entry.with_suffix(".json")
     try:
-        errors = {int(row): reason for row, reason in json.loads(note.read_text(encoding="utf-8")).items()}
-        pixels = np.load(entry.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        errors = {int(row): str(reason) for row, reason in json.loads(note.read_text(encoding="utf-8")).items()}
+        if not all(0 <= row < shape[0] for row in errors):
+            raise ValueError("it tells of pictures that are not in it")
+        pixels = np.lib.format.open_memmap(entry.with_suffix(".npy"), mode="r")  # which knows no objects
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         _log.warning("cache entry %s cannot be read (%s): decoding again", entry, error)
         return None
-    if pixels.shape != shape:
+    if pixels.shape != shape or pixels.dtype != np.uint8:
         return None
     try:
         os.utime(note)
@@ -187,7 +189,7 @@ def _build(entry: Path, plan: _Plan) -> _Entry:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    return np.load(target, mmap_mode="r"), errors
+    return np.lib.format.open_memmap(target, mode="r"), errors
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> "np.memmap[tuple[int, ...], np.dtype[np.uint8]]":

@@ -185,7 +185,14 @@ class Predictions:
         lacking += [name for name in _METADATA if name.encode() not in metadata]
         if lacking:
             raise FigleafError(f"{path}: not a file of predictions, it lacks {', '.join(lacking)}")
-        classes, unsafe, data_name, data_hash = (json.loads(metadata[name.encode()]) for name in _METADATA)
+        try:
+            classes, unsafe, data_name, data_hash = (json.loads(metadata[name.encode()]) for name in _METADATA)
+            if not all(
+                isinstance(names, list) and all(isinstance(n, str) for n in names) for names in (classes, unsafe)
+            ):
+                raise ValueError("classes and unsafe are no lists of names")
+        except (ValueError, RecursionError) as error:
+            raise FigleafError(f"{path}: not a file of predictions, its metadata is damaged ({error})") from error
         measures = [field.name for field in read.schema if field.name not in _SCHEMA.names]
         table = read.select([*_SCHEMA.names, *measures]).to_pandas()
         return cls(table, tuple(classes), tuple(unsafe), data_name, data_hash)

@@ -68,17 +68,18 @@ class KerasScorer:
             with zipfile.ZipFile(path) as archive:
                 self.metadata: dict[str, Any] = json.loads(archive.read(RECORD))
             self._model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
+            self.unsafe: tuple[str, ...] = tuple(self.metadata["unsafe"])
+            self.threshold: float | None = self.metadata.get("threshold")
+            self.input_size: int = self._model.input_shape[1]
+        # Of what it does not know Keras raises what it likes.
+        except Exception as error:
             raise FigleafError(f"{path}: no Keras file that figleaf exported ({error!r})") from error
         if self.metadata.get("resize_rule") != RESIZE_RULE:
             raise FigleafError(
                 f"{path}: made for pictures resized by {self.metadata.get('resize_rule')}, this figleaf resizes by "
                 f"{RESIZE_RULE}; export the run again"
             )
-        self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
-        self.unsafe: tuple[str, ...] = tuple(self.metadata["unsafe"])
-        self.threshold: float | None = self.metadata.get("threshold")
-        self.input_size: int = self._model.input_shape[1]
 
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of pictures (N, S, S, 3)."""

@@ -73,7 +73,8 @@ class OpenVinoScorer:
             self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
             self.unsafe: tuple[str, ...] = tuple(self.metadata["unsafe"])
             self.input_size: int = self.metadata["input_size"]
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            self.threshold: float | None = self.metadata.get("threshold")
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
             raise FigleafError(f"{folder}: no OpenVINO model that figleaf exported ({reason})") from error
         if self.metadata.get("resize_rule") != RESIZE_RULE:
@@ -81,7 +82,6 @@ class OpenVinoScorer:
                 f"{folder}: made for pictures resized by {self.metadata.get('resize_rule')}, this figleaf resizes by "
                 f"{RESIZE_RULE}; export the run again"
             )
-        self.threshold: float | None = self.metadata.get("threshold")
 
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of pictures (N, S, S, 3)."""

@@ -37,7 +37,14 @@ class TfjsScorer:
             self.metadata: dict[str, Any] = written["userDefinedMetadata"][METADATA_KEY]
             self._layers: list[dict[str, Any]] = written["modelTopology"]["model_config"]["config"]["layers"]
             self._weights = _decoded([spec for group in groups for spec in group["weights"]], content)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
+            self.unsafe: tuple[str, ...] = tuple(self.metadata["unsafe"])
+            self.threshold: float | None = self.metadata.get("threshold")
+            self.input_size: int = self._layers[0]["config"]["batch_input_shape"][1]
+        except (
+            *(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError),
+            *(RecursionError, OverflowError, RuntimeError),
+        ) as error:
             raise FigleafError(
                 f"{folder}: no TensorFlow.js model that figleaf exported ({type(error).__name__}: {str(error)[:200]})"
             ) from error
@@ -46,10 +53,6 @@ class TfjsScorer:
                 f"{folder}: made for pictures resized by {self.metadata.get('resize_rule')}, this figleaf resizes by "
                 f"{RESIZE_RULE}; export the run again"
             )
-        self.classes: tuple[str, ...] = tuple(self.metadata["classes"])
-        self.unsafe: tuple[str, ...] = tuple(self.metadata["unsafe"])
-        self.threshold: float | None = self.metadata.get("threshold")
-        self.input_size: int = self._layers[0]["config"]["batch_input_shape"][1]
 
     @torch.inference_mode()
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -79,6 +79,9 @@ def formats_in(folder: Path, files: Collection[str]) -> tuple[list[str], set[str
     lossy = {name for name in there if FORMATS[name].lossy}
     if "tfjs" in there and PARITY in files:
         # Its kernels lose something or not, as they are stored: the export noted which.
-        report: Any = json.loads((folder / PARITY).read_text(encoding="utf-8"))
-        lossy -= {"tfjs"} - set(report.get("probability_tolerance", {}))
+        try:
+            report: Any = json.loads((folder / PARITY).read_text(encoding="utf-8"))
+            lossy -= {"tfjs"} - set(report.get("probability_tolerance", {}))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise FigleafError(f"{folder / PARITY}: no report of an export ({error}); export the run again") from error
     return sorted(there, key=lambda name: name in lossy), lossy

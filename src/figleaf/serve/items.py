@@ -20,6 +20,11 @@ from figleaf.errors import FigleafError
 
 INSIDE = "::"  # between an archive's path and a member's name
 MEMBER_MAX_BYTES = 1 << 28  # a member is held in memory whole, and several at once
+_NAME_MAX_BYTES = 1 << 20  # of the headers of a tar archive that hold a member's name and facts
+_NAMING = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _CLUTTER = {"Thumbs.db", "desktop.ini"}  # what file managers leave; names that start with a dot are left out, too
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -124,7 +129,7 @@ def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 def _tar(path: Path) -> Iterator[Item]:
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, tarinfo=_Member) as archive:
             if SAMPLES_KEY in archive.pax_headers:
                 yield from _samples(path, archive)
                 return
@@ -142,15 +147,28 @@ def _samples(path: Path, archive: tarfile.TarFile) -> Iterator[Item]:
         yield Item(f"{path}{INSIDE}{sample.path}", read)
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose name is no longer than names are.
+
+    tarfile reads the headers that hold long names whole, as large as they say they are: a few compressed bytes may say
+    any size.
+    """
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _NAMING and self.size > _NAME_MAX_BYTES:
+            raise tarfile.ReadError(f"a name of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]  # which subclasses may override
+
+
 def _untar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     stream = archive.extractfile(member)
     if stream is None:
         raise DecodeError("not a regular file")
+    if member.size > MEMBER_MAX_BYTES:  # a tar archive gives no more than it declares
+        raise DecodeError(f"unpacks to more than {MEMBER_MAX_BYTES:,} bytes")
     try:
         with stream:
-            return _limited(stream)
-    except DecodeError:
-        raise
+            return stream.read()
     except Exception as error:
         raise DecodeError(f"cannot be unpacked: {error}") from error
 
@@ -190,9 +208,10 @@ def _is_clutter(name: str) -> bool:
 
 def _is_tar(path: Path) -> bool:
     try:
-        return tarfile.is_tarfile(path)
-    except OSError:
+        tarfile.open(path, tarinfo=_Member).close()  # not `is_tarfile`, which reads a first name of any length
+    except Exception:  # zlib and lzma have errors of their own
         return False
+    return True
 
 
 def standard_input() -> IO[str]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import safetensors.numpy
@@ -80,7 +81,11 @@ def load_system(path: Path) -> tuple[Any, dict[str, Any]]:
         raise FigleafError(f"{path}: no such file") from error
     except UntrustedTypesFoundException as error:
         raise FigleafError(f"{path}: asks for types that no skin system has, so it is not loaded: {error}") from error
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    # skops unpacks a zip file, in which anything may be missing or of another kind.
+    except (
+        *(OSError, SafetensorError, BadZipFile, KeyError, TypeError, ValueError, AttributeError),
+        *(IndexError, RecursionError, RuntimeError, ImportError),
+    ) as error:
         raise FigleafError(f"{path}: not a readable skin system ({error!r}); fit it again") from error
 
 
@@ -140,5 +145,7 @@ def _built(described: Any, place: str, tensors: Mapping[str, NDArray[Any]]) -> A
     given = {name: _built(item, f"{place}.{name}", tensors) for name, item in described["given"].items()}
     system = _classes()[described["class"]](**given)
     for name, item in described["fitted"].items():
+        if not name.endswith("_") or name.startswith("_"):  # what fitting leaves, and no method or class in its place
+            raise ValueError(f"{name!r} is nothing that fitting leaves")
         setattr(system, name, _built(item, f"{place}.{name}", tensors))
     return system

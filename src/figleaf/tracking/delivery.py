@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from figleaf.errors import FigleafError
 from figleaf.files import write_text
 from figleaf.tracking.journal import MetricJournal
 from figleaf.tracking.store import first_line
@@ -64,7 +65,13 @@ class Outbox:
         self._lock = threading.Lock()
         self._messages: list[Message] = []
         if self._list_file.exists():
-            self._messages = [Message(**entry) for entry in json.loads(self._list_file.read_text(encoding="utf-8"))]
+            try:
+                told = json.loads(self._list_file.read_text(encoding="utf-8"))
+                self._messages = [Message(**entry) for entry in told]
+            except (ValueError, TypeError, RecursionError) as error:
+                raise FigleafError(
+                    f"{self._list_file}: damaged ({error}); remove it, and what waited there is lost"
+                ) from error
 
     def __len__(self) -> int:
         return len(self._messages)

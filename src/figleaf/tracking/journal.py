@@ -99,7 +99,7 @@ class MetricJournal:
     @property
     def waiting(self) -> int:
         """How many committed values have not arrived."""
-        return sum(len(_decoded(line)) for line in self._lines(self._delivered, self._committed))
+        return sum(len(_decoded(line, self.path)) for line in self._lines(self._delivered, self._committed))
 
     def append(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Write one line: all of `metrics` at `step`. `time_ms` defaults to now.
@@ -162,7 +162,9 @@ class MetricJournal:
 
     def rows(self, upto: int | None = None) -> list[Row]:
         """All rows before the offset `upto` (default: the end), in the order written."""
-        return [row for line in self._lines(0, self._size if upto is None else upto) for row in _decoded(line)]
+        return [
+            row for line in self._lines(0, self._size if upto is None else upto) for row in _decoded(line, self.path)
+        ]
 
     def take(self, limit: int) -> Batch | None:
         """Claim the next rows to send: whole lines until `limit` rows are reached; None when all are delivered."""
@@ -170,7 +172,7 @@ class MetricJournal:
             rows: list[Row] = []
             end = self._delivered
             for line in self._lines(self._delivered, self._committed):
-                rows += _decoded(line)
+                rows += _decoded(line, self.path)
                 end += len(line)
                 if len(rows) >= limit:
                     break
@@ -237,10 +239,21 @@ def _encoded(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _decoded(line: bytes) -> list[Row]:
-    entry = json.loads(line)
-    return [Row(entry["step"], entry["time_ms"], key, float(value)) for key, value in entry["metrics"].items()]
+def _decoded(line: bytes, path: Path) -> list[Row]:
+    try:
+        entry = json.loads(line)
+        return [Row(entry["step"], entry["time_ms"], key, float(value)) for key, value in entry["metrics"].items()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FigleafError(f"{path}: a damaged line ({error}); pass resume=never to start a new run") from error
 
 
 def _read_marks(path: Path, count: int) -> list[int]:
-    return [int(mark) for mark in path.read_text().split()] if path.exists() else [0] * count
+    if not path.exists():
+        return [0] * count
+    try:
+        marks = [int(mark) for mark in path.read_text(encoding="utf-8").split()]
+        if len(marks) != count:
+            raise ValueError(f"{len(marks)} numbers for {count}")
+        return marks
+    except ValueError as error:
+        raise FigleafError(f"{path}: damaged ({error}); pass resume=never to start a new run") from error

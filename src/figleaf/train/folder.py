@@ -40,7 +40,13 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """What the finished run gave; None while it is not finished."""
         file = self.path / "result.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        if not file.exists():
+            return None
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise FigleafError(f"{file}: damaged ({error}); pass resume=never to start a new run") from error
+        return found if isinstance(found, dict) else None
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Mark the run finished."""

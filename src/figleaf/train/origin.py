@@ -47,14 +47,14 @@ class Origin:
         if not values:
             raise FigleafError(f"run {run.name} ({run.run_id[:8]}) kept no configuration: it is no `figleaf train` run")
         return cls(
-            values=json.loads(values),
+            values=_plain(run, "config.json", values),
             commit=run.tags.get("figleaf.git_commit", "unknown"),
             is_dirty=run.tags.get("figleaf.git_dirty") == "true",
             diff="".join(line for line in lines if not line.startswith(_NEW_FILE)),
             new_files=tuple(line.removeprefix(_NEW_FILE).strip() for line in lines if line.startswith(_NEW_FILE)),
             is_cut=is_cut,
             environment=_artifact(run, "environment.txt"),
-            hardware=json.loads(_artifact(run, "hardware.json") or "{}"),
+            hardware=_plain(run, "hardware.json", _artifact(run, "hardware.json") or "{}"),
             data_name=run.tags.get("figleaf.data_name", ""),
             data_hash=run.tags.get("figleaf.data_hash", ""),
             weights_sha256=run.tags.get("figleaf.weights_sha256", ""),
@@ -108,9 +108,26 @@ class Today:
 def _artifact(run: FoundRun, name: str) -> str:
     """A text that the run kept; empty when it did not."""
     try:
-        return run.artifact(name).read_text(encoding="utf-8")
+        path = run.artifact(name)
     except FigleafError:
         return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FigleafError(f"{path}: no text that run {run.name} ({run.run_id[:8]}) kept ({error})") from error
+
+
+def _plain(run: FoundRun, name: str, text: str) -> dict[str, Any]:
+    """The keys and values in a JSON text. Raises `FigleafError` that names the artifact of the run."""
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"{type(found).__name__}, no keys with values")
+    except (ValueError, RecursionError) as error:
+        raise FigleafError(
+            f"{run.artifact(name)}: not what run {run.name} ({run.run_id[:8]}) kept ({error})"
+        ) from error
+    return found
 
 
 def _packages(text: str) -> Mapping[str, str]:

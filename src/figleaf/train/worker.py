@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from figleaf.config import TrainConfig, from_dict
 from figleaf.errors import FigleafError
@@ -33,16 +34,27 @@ def main(arguments: Sequence[str]) -> int:
         # Any port will do as long as all ranks choose the same and two jobs on a node do not.
         os.environ.setdefault("MASTER_PORT", str(20000 + int(os.environ["SLURM_JOB_ID"]) % 20000))
     try:
-        config = from_dict(json.loads(Path(arguments[0]).read_text(encoding="utf-8")), TrainConfig)
+        config = from_dict(_values(Path(arguments[0])), TrainConfig)
         from figleaf.train.task import train
 
         result = train(config)
-    except (FigleafError, FileNotFoundError, json.JSONDecodeError) as error:
+    except FigleafError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps({"run_id": result.run_id, "folder": str(result.folder), "metrics": result.metrics}))
     return 0
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """The configuration in the file, as plain values."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FigleafError(f"{path}: no configuration of a run ({error})") from error
+    if not isinstance(values, dict):
+        raise FigleafError(f"{path}: no configuration of a run: no keys with values")
+    return values
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Weights from elsewhere in one form: torch and safetensors files, torchvision by name, Keras' npz, h5 and .keras."""
 
 import json
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -96,7 +95,8 @@ def _from_torchvision(source: str, depth: int, batch_norm: bool) -> Pretrained:
 def _from_torch(path: Path) -> Pretrained:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    # In a damaged or foreign stream it raises anything, according to where the bytes went wrong.
+    except Exception as error:
         raise FigleafError(
             f"{path}: not a file of tensors that torch can load without running code ({_first_line(error)})"
         ) from error
@@ -188,8 +188,11 @@ def _from_npz(path: Path) -> Pretrained:
         with np.load(path, allow_pickle=False) as arrays:
             groups: dict[str, list[np.ndarray]] = {}
             for key in arrays.files:
-                groups.setdefault(key.partition("/")[0], []).append(arrays[key])
-    except (BadZipFile, ValueError, EOFError) as error:
+                array = arrays[key]
+                if not isinstance(array, np.ndarray):  # of what is no array in the archive numpy gives the bytes
+                    raise ValueError(f"{key!r} is no array")
+                groups.setdefault(key.partition("/")[0], []).append(array)
+    except (BadZipFile, ValueError, EOFError, TypeError, AttributeError, MemoryError) as error:
         raise FigleafError(f"{path}: not a readable npz file ({_first_line(error)})") from error
     return _from_keras(path, groups)
 
@@ -207,11 +210,28 @@ def _from_h5(path: Path) -> Pretrained:
                 )
             groups = {}
             for layer in map(_text, root.attrs["layer_names"]):
-                names = map(_text, root[layer].attrs["weight_names"])
-                groups[layer] = [np.asarray(root[layer][name]) for name in names]
-    except (OSError, KeyError) as error:
+                names = map(_text, _inside(root, layer).attrs["weight_names"])
+                groups[layer] = [np.asarray(_inside(root, f"{layer}/{name}")) for name in names]
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
         raise FigleafError(f"{path}: not a readable Keras .h5 file ({_first_line(error)})") from error
     return _from_keras(path, groups)
+
+
+def _inside(root: Any, name: str) -> Any:
+    """The group or dataset `name` below `root`, with its content in this very file.
+
+    HDF5 can take it from any other: by a link, as raw bytes outside, or as a view. Raises `ValueError` for those.
+    """
+    import h5py
+
+    place = root
+    for part in name.split("/"):
+        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is no part of the file but a link")
+        place = place[part]
+    if isinstance(place, h5py.Dataset) and (place.external or place.is_virtual):
+        raise ValueError(f"{name} has its values in another file")
+    return place
 
 
 def _from_keras_file(path: Path) -> Pretrained:
@@ -222,7 +242,8 @@ def _from_keras_file(path: Path) -> Pretrained:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         groups = {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+    # Of what it does not know Keras raises what it likes.
+    except Exception as error:
         raise FigleafError(
             f"{path}: not a Keras file that can be loaded without running code ({_first_line(error)})"
         ) from error

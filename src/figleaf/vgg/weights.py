@@ -144,15 +144,21 @@ def load(path: Path) -> tuple[VGG, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
         state = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise FigleafError(f"{path}: cannot be read as safetensors ({error})") from error
-    if "hyperparameters" not in header:
+    if not isinstance(header, dict) or "hyperparameters" not in header:
         raise FigleafError(
             f"{path}: holds tensors but no figleaf hyperparameters; to start a network from them pass weights={path}"
         )
-    if header["format_version"] > FORMAT_VERSION:
-        raise FigleafError(f"{path}: format {header['format_version']}, this figleaf reads up to {FORMAT_VERSION}")
-    return rebuild(header["hyperparameters"], state), header["metadata"]
+    version = header.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise FigleafError(f"{path}: format {version}, this figleaf reads up to {FORMAT_VERSION}")
+    try:
+        return rebuild(header["hyperparameters"], state), dict(header["metadata"])
+    # What the header says may be anything: a depth that is none, sizes that no tensor there has, a word for a number.
+    except (FigleafError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FigleafError(f"{path}: its header and its tensors make no network of figleaf ({reason})") from error
 
 
 def rebuild(hyperparameters: Mapping[str, Any], state: Mapping[str, Tensor]) -> VGG:
