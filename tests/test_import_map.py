@@ -35,6 +35,7 @@ ONLY_IN = {
     "albumentations": {"data/augment.py"},
     "optuna": {"study"},
     "submitit": {"study/cluster"},
+    "ray": {"serve/ray_predict.py"},
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import IO, Any, Self, TextIO
 
 from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, explained, write_text
@@ -126,7 +126,7 @@ class RowFile:
     def _unmake(self) -> None:
         """The rows of a finished file as lines again, so that files that have come since can be added."""
         with atomic_path(self.lines) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for row in _read_csv(self.out) if self.out.suffix == ".csv" else _read_parquet(self.out):
+            for row in _read_csv(self.out) if self.out.suffix == ".csv" else read_parquet(self.out):
                 file.write(json.dumps(row) + "\n")
 
     def _recall(self) -> None:
@@ -165,32 +165,45 @@ class RowFile:
                 writer.writerow([_text(row["path"]), score, flagged, *judged, label, *chances, error])
 
     def _make_parquet(self) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        with atomic_path(self.out) as temporary:
+            write_parquet(temporary, self.rows(), answers_schema(self.classes, self._actions))
 
-        schema = pa.schema(
-            [
-                ("path", pa.string()),
-                ("score", pa.float64()),
-                ("flagged", pa.bool_()),
-                *([("action", pa.string())] if self._actions else []),
-                ("label", pa.string()),
-                ("probabilities", pa.list_(pa.float64())),
-                ("error", pa.string()),
-            ],
-            metadata={"classes": json.dumps(self.classes)},
-        )
-        with atomic_path(self.out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            chunk: list[dict[str, Any]] = []
-            for row in self.rows():
-                found = row["probabilities"]
-                values = None if found is None else [found[name] for name in self.classes]
-                reason = None if row["error"] is None else _text(row["error"])
-                chunk.append({**row, "path": _text(row["path"]), "probabilities": values, "error": reason})
-                if len(chunk) == _CHUNK:
-                    writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
-                    chunk = []
-            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+
+def answers_schema(classes: Sequence[str], actions: bool) -> Any:
+    """The columns of answers in Parquet; `classes`, the order of the probabilities, stand in the metadata."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("score", pa.float64()),
+            ("flagged", pa.bool_()),
+            *([("action", pa.string())] if actions else []),
+            ("label", pa.string()),
+            ("probabilities", pa.list_(pa.float64())),
+            ("error", pa.string()),
+        ],
+        metadata={"classes": json.dumps(list(classes))},
+    )
+
+
+def write_parquet(sink: Path | IO[bytes], rows: Iterable[dict[str, Any]], schema: Any) -> None:
+    """Write rows (`Answer.row`) to a Parquet file of this `answers_schema`; no more than a chunk of them is held."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    classes = json.loads(schema.metadata[b"classes"])
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        chunk: list[dict[str, Any]] = []
+        for row in rows:
+            found = row["probabilities"]
+            values = None if found is None else [found[name] for name in classes]
+            reason = None if row["error"] is None else _text(row["error"])
+            chunk.append({**row, "path": _text(row["path"]), "probabilities": values, "error": reason})
+            if len(chunk) == _CHUNK:
+                writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+                chunk = []
+        writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
 
 
 def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
@@ -208,7 +221,8 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
             }
 
 
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of such a file, as they were written."""
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
