@@ -7,9 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from figleaf.data.manifest import Manifest
+from figleaf.data.sharding import write_shards
 from figleaf.errors import FigleafError
 from figleaf.serve.parts import Parts, part_of, units_of
 
@@ -54,7 +58,7 @@ def test_the_file_holds_the_parts_in_the_order_of_the_inputs(archives: list[str]
         parts.finish()
     rows = pq.read_table(out).to_pylist()
     expected = [f"{path}::{name}" for n, path in enumerate(archives) for name in [*(f"{k}.png" for k in range(n)), ""]]
-    assert [row["path"].replace("\\udcff.png", "") for row in rows] == expected
+    assert [row["path"].replace("\\xff.png", "") for row in rows] == expected
     assert rows[1]["probabilities"] == [1.0, 0.0]
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".tar") == [
         "scores.parquet", "scores.parquet.state",
@@ -103,6 +107,17 @@ def test_one_process_writes_the_parts(archives: list[str], tmp_path: Path) -> No
 
 def test_an_input_is_scored_once_though_it_is_named_twice(archives: list[str]) -> None:
     assert [unit.path for unit in units_of([*archives, archives[0]])] == archives
+
+
+def test_a_folder_of_shards_is_its_shards_also_those_that_are_gone(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    table = pd.DataFrame({"path": ["a.png", "b.png"], "label": "nsfw", "split": "test"})
+    shards = tmp_path / "shards"
+    write_shards(Manifest.from_table(table, root=tmp_path, name="x"), shards, samples_max=1)
+    (shards / "shard-00001.tar").unlink()
+    first, second = units_of([str(shards)])
+    assert (first.path, first.n_bytes) == (str(shards / "shard-00000.tar"), 10240)
+    assert (second.path, second.n_bytes) == (str(shards / "shard-00001.tar"), 0)
 
 
 def test_what_one_worker_cannot_take_is_refused(archives: list[str], tmp_path: Path) -> None:

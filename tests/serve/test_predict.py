@@ -176,9 +176,16 @@ def test_a_damaged_shard_is_a_row_that_says_so(
     rows = rows_of(capsys.readouterr().out)
     assert [row["path"] for row in rows] == [f"{first}{INSIDE}0.png", str(first)]
     assert rows[1]["error"] == "a broken archive: it ends after 1 of 2 samples"
+    (shards / "shard-00002.tar").unlink()
+    assert predict(model, str(shards)) == 0  # what can be read of the others has its rows
+    rows = rows_of(capsys.readouterr().out)
+    told = [str(row["path"]).removeprefix(f"{shards}/shard-0000") for row in rows]
+    assert told == ["0.tar::0.png", "0.tar", "1.tar::4.png", "1.tar::b/deep/1.png", "2.tar", "3.tar::gone.png"]
+    assert "No such file or directory" in str(rows[4]["error"])
+    (shards / "shards.json").write_text((shards / "shards.json").read_text().replace("shard-00003", "../x"))
     assert predict(model, str(shards)) == 0
     (row,) = rows_of(capsys.readouterr().out)
-    assert (row["path"], "shards.json speaks of" in str(row["error"])) == (str(shards), True)
+    assert (row["path"], "which is no shard of this folder" in str(row["error"])) == (str(shards), True)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

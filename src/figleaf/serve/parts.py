@@ -36,7 +36,7 @@ class Unit:
 def units_of(paths: Sequence[str]) -> list[Unit]:
     """The shards and archives of `paths`, each once, in order; a folder of shards is all of its shards.
 
-    Raises `FigleafError` for anything else, and for a folder of shards that is not whole.
+    A shard that is missing is a unit, too, whose rows say so. Raises `FigleafError` for anything else.
     """
     found: dict[str, Unit] = {}
     for text in paths:
@@ -49,8 +49,12 @@ def units_of(paths: Sequence[str]) -> list[Unit]:
                 f"{text}: --ray scores shards and archives, whole ones by one worker; `figleaf data shard` makes shards"
             )
         for file in inside:
-            status = file.stat()
-            found[str(file)] = Unit(str(file), status.st_size, status.st_mtime_ns)
+            try:
+                status = file.stat()
+            except FileNotFoundError:
+                found[str(file)] = Unit(str(file), 0, 0)
+            else:
+                found[str(file)] = Unit(str(file), status.st_size, status.st_mtime_ns)
     return list(found.values())
 
 
