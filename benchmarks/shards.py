@@ -1,12 +1,14 @@
-"""Claim: bytes that are not in memory are read from shards at least 1.5 times as fast as from single files
-(`cold_ratio`), and the decode cache is filled at least as fast, within 5 % (`ratio`).
+"""Claim: pictures that are not in memory are read from shards at least 1.5 times as fast as from single files
+(`cold_ratio`).
 
-`ratio` is of what training does once: `decode_cached` into an empty folder, which hashes, reads, decodes and resizes
-every picture. Every epoch reads that cache and is the same for both. Of single files it reads each twice, for its hash
-and for its pixels; a shard's manifest holds the hash, and what is read is compared with it. `cold_ratio` is of `read_bytes` alone, in the order of the rows, after the kernel was asked to drop the files' pages
-(POSIX_FADV_DONTNEED; their folders' entries stay, so that a disk or a network that is slow to open files would show
-more). `read_ratio` is the same with the pages in memory, where a shard has to be hashed and a file has not. On a local disk opening a file costs little; shards are for
-disks on which it costs more.
+That is of `read_bytes` alone, in the order of the rows, after the kernel was asked to drop the files' pages
+(POSIX_FADV_DONTNEED; the folders' entries stay, so that a disk or a network that is slow to open files would show
+more). `read_ratio` is the same with the pages in memory, where a shard has to be hashed and a file has not.
+
+`ratio` is of what a training does with that: `decode_cached` into an empty folder, which reads, decodes and resizes
+every picture once, and takes most of its time for decoding. Single files it reads twice, for their hashes and for their
+pixels; a shard's manifest holds the hash, and what is read is compared with it. Every epoch after that reads the cache
+and is the same for both.
 
 Generated JPEGs of `--side` pixels, clock times in turns, medians of `--rounds`. The last line is one JSON object.
 """
