@@ -14,7 +14,7 @@ setup: $(STAMP) ## the virtual environment with everything in it
 $(STAMP): pyproject.toml constraints.txt web/package-lock.json
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: pass PYTHON=..., version 3.11 to 3.13" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,server,http,keras,openvino,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,server,http,keras,openvino,ray,dev]'
 	@# TensorFlow.js, for the page that runs a network in the browser; what needs it is skipped where npm is missing.
 	@if command -v npm >/dev/null; then $(NPM_CI) || echo "npm ci failed: \`figleaf web\` will try again, its tests are skipped" >&2; \
 	else echo "npm not found: \`figleaf web\` and its tests need Node.js 20" >&2; fi

@@ -33,6 +33,7 @@ CLAIMS = {
     "look_alike": ("seconds", "below 10", "seconds of comparing 10,000 pictures for look-alikes"),
     "intervals": ("seconds", "below 1", "seconds of 1,000 resamples over groups, 5,000 predictions, every metric"),
     "base_install": ("mb", "at most 250", "megabytes of the base installation, which predicts without torch"),
+    "shards": ("cold_ratio", "at least 1.5", "reading pictures from shards, not in memory, against single files"),
     "startup": ("help_s", "at most 0.5", "seconds of `figleaf --help`"),
 }
 

@@ -42,6 +42,7 @@ ONLY_IN = {
     "uvicorn": {"serve/http"},
     "python_multipart": {"serve/http"},
     "prometheus_client": {"serve/http"},
+    "ray": {"serve/ray_predict.py"},
 }
 
 

@@ -39,3 +39,9 @@ def test_look_alikes_are_compared_with_a_loop_over_pairs() -> None:
     result = last_line("look_alike.py", "--count", "200", "--pairs-of", "100")
     assert (result["groups"], result["close"]) == (200, 0)
     assert float(str(result["vs_pairs"])) > 0
+
+
+def test_shards_are_compared_with_single_files() -> None:
+    result = last_line("shards.py", "--pictures", "40", "--side", "32", "--rounds", "1")
+    assert (result["pictures"], result["shards"]) == (40, 1)
+    assert all(float(str(result[name])) > 0 for name in ("ratio", "cold_ratio", "read_ratio"))

@@ -118,7 +118,10 @@ def test_odd_and_bad_files_have_their_row_and_their_reason(tmp_path: Path) -> No
     decoded = [decode_cached(m, 16, folder=tmp_path / m.root.name / "cache") for m in (loose, found)]
     assert decoded[0].errors == decoded[1].errors
     assert decoded[0].content_sha256 == decoded[1].content_sha256
-    names = [name for shard in shard_files(written) for name in tarfile.open(shard).getnames()]
+    names: list[str] = []
+    for shard in shard_files(written):
+        with tarfile.open(shard) as archive:
+            names += archive.getnames()
     assert all(name.isascii() and "/" not in name for name in names)
     assert not [name for name in names if name.endswith(".pyd")]
 

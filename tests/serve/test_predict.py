@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -21,6 +22,8 @@ from PIL import Image
 from bad_images import write_bad_corpus
 from figleaf.cli import main
 from figleaf.data.decode import decode, resize
+from figleaf.data.manifest import Manifest
+from figleaf.data.sharding import write_shards
 from figleaf.errors import FigleafError
 from figleaf.export.onnx_file import write_onnx
 from figleaf.serve.items import INSIDE, Item, items_of
@@ -137,6 +140,52 @@ def test_a_bomb_and_an_encrypted_member_have_a_reason(tmp_path: Path, monkeypatc
     (item,) = items_of([str(tmp_path / "a.zip")])
     with pytest.raises(Exception, match="unpacks to more than 1,000 bytes"):
         item.read()
+
+
+def shards_of(pictures: Path, folder: Path) -> Path:
+    """The pictures and the text file below `pictures` as shards of two samples or so."""
+    names = sorted(str(path.relative_to(pictures)) for path in pictures.rglob("[0-9n]*.*"))
+    rows = [{"path": name, "label": "nsfw", "split": "test", "mask": names[0]} for name in [*names, "gone.png"]]
+    write_shards(Manifest.from_table(pd.DataFrame(rows), root=pictures, name="x"), folder, samples_max=2)
+    return folder
+
+
+def test_shards_score_like_the_folder(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = shards_of(pictures, tmp_path / "shards")
+    assert predict(model, str(pictures)) == 0
+    loose = rows_of(capsys.readouterr().out)
+    assert predict(model, str(shards)) == 0
+    found = rows_of(capsys.readouterr().out)
+    assert [row["path"].partition(INSIDE)[2] for row in found][-1] == "gone.png"
+    assert {row["path"].partition(INSIDE)[0] for row in found} == {str(path) for path in shards.glob("*.tar")}
+    assert found.pop()["error"] == "no such file"
+    own = [{**row, "path": str(pictures / row["path"].partition(INSIDE)[2])} for row in found]
+    assert own == sorted(loose, key=lambda row: str(row["path"]))
+
+
+def test_a_damaged_shard_is_a_row_that_says_so(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = shards_of(pictures, tmp_path / "shards")
+    first = shards / "shard-00000.tar"
+    whole = first.read_bytes()
+    first.write_bytes(whole[: whole.index(b"000000001.json")])  # between two samples: as a tar file it looks whole
+    assert predict(model, str(first)) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert [row["path"] for row in rows] == [f"{first}{INSIDE}0.png", str(first)]
+    assert rows[1]["error"] == "a broken archive: it ends after 1 of 2 samples"
+    (shards / "shard-00002.tar").unlink()
+    assert predict(model, str(shards)) == 0  # what can be read of the others has its rows
+    rows = rows_of(capsys.readouterr().out)
+    told = [str(row["path"]).removeprefix(f"{shards}/shard-0000") for row in rows]
+    assert told == ["0.tar::0.png", "0.tar", "1.tar::4.png", "1.tar::b/deep/1.png", "2.tar", "3.tar::gone.png"]
+    assert "No such file or directory" in str(rows[4]["error"])
+    (shards / "shards.json").write_text((shards / "shards.json").read_text().replace("shard-00003", "../x"))
+    assert predict(model, str(shards)) == 0
+    (row,) = rows_of(capsys.readouterr().out)
+    assert (row["path"], "which is no shard of this folder" in str(row["error"])) == (str(shards), True)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

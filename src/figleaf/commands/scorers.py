@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 class OpenedScorer:
     """A scorer, what it is called and identified by, and the threshold that was chosen for it (None: none was).
 
-    `run_id` is that of the run which it is of, None for a file that does not say.
+    `file` is what it was read from. `run_id` is that of the run which it is of, None for a file that does not say.
     """
 
     scorer: Scorer
     name: str
     identity: str  # run id, or the file's SHA-256: names may be shared
     threshold: float | None
+    file: Path
     run_id: str | None = None
 
 
@@ -56,12 +57,13 @@ def open_scorer(
         from figleaf.export.onnx_scorer import OnnxScorer
 
         onnx = OnnxScorer(path, threads=threads, spinning=threads is None)
-        return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold, onnx.metadata.get("run_id"))
+        return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold, path, onnx.metadata.get("run_id"))
     from figleaf.evaluate.saved_scorer import scorer_of
 
     if path.suffix == ".safetensors":
         scorer = scorer_of(path)
-        return OpenedScorer(scorer, path.stem, sha256_file(path), *_threshold_and_run(path, scorer))
+        threshold, run_id = _threshold_and_run(path, scorer)
+        return OpenedScorer(scorer, path.stem, sha256_file(path), threshold, path, run_id)
     if path.exists():
         raise FigleafError(
             f"{key}{reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
@@ -69,7 +71,8 @@ def open_scorer(
     from figleaf.commands.run_names import named_run, weights_of
 
     run = named_run(reference, tracking, key=key)
-    return OpenedScorer(scorer_of(weights_of(run)), run.name, run.run_id, run.metrics.get("val/threshold"), run.run_id)
+    file = weights_of(run)
+    return OpenedScorer(scorer_of(file), run.name, run.run_id, run.metrics.get("val/threshold"), file, run.run_id)
 
 
 def open_model(reference: str, *, threads: int | None = None) -> OpenedScorer:

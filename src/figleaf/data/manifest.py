@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from figleaf.data.manifest_file import manifest_file
 from figleaf.data.member import SHARD, File, Member
-from figleaf.data.shard import read_index
+from figleaf.data.shard import read_index, require_whole
 from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, write_text
 
@@ -219,9 +219,11 @@ def is_of_shards(table: pd.DataFrame) -> bool:
 
 def _require_shards(manifest: Manifest) -> None:
     """Raises `FigleafError` unless every shard that a row names is there, and whole."""
-    known = {entry.name for entry in read_index(manifest.root)}
-    if unknown := sorted(set(manifest.table[SHARD]) - known):
+    known = {entry.name: entry for entry in read_index(manifest.root)}
+    named = sorted(set(manifest.table[SHARD]))
+    if unknown := [name for name in named if name not in known]:
         raise FigleafError(f"{manifest.root} has no shard {unknown[0]!r}: this manifest is not of these shards")
+    require_whole(manifest.root, [known[name] for name in named])
 
 
 _ESCAPED = re.compile(r"\\x(5c|[89a-f][0-9a-f])")

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -60,8 +60,7 @@ def is_shard_folder(folder: Path) -> bool:
 def read_index(folder: Path) -> list[ShardEntry]:
     """The shards of `folder`, in order.
 
-    Raises `FigleafError` when there is no index, when it is damaged or names anything else than files of its folder,
-    and when a shard is missing or not of its size: one that a copy has cut off is refused before anything is read.
+    Raises `FigleafError` when there is no index, and when it is damaged or names anything else than shards beside it.
     """
     index = folder / INDEX
     try:
@@ -81,18 +80,22 @@ def read_index(folder: Path) -> list[ShardEntry]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FigleafError(f"{index}: cannot be used ({' '.join(str(error).split())}); {AGAIN}") from error
-    for entry in entries:
-        _require_whole(folder / entry.name, entry.n_bytes)
     return entries
 
 
-def _require_whole(shard: Path, n_bytes: int) -> None:
-    try:
-        found = shard.stat().st_size
-    except OSError as error:
-        raise FigleafError(f"{shard}: {error.strerror}, though {INDEX} names it; {AGAIN}") from error
-    if found != n_bytes:
-        raise FigleafError(f"{shard}: damaged: {found:,} bytes, {INDEX} speaks of {n_bytes:,}; {AGAIN}")
+def require_whole(folder: Path, entries: Sequence[ShardEntry]) -> None:
+    """Raises `FigleafError` for a shard that is missing or not of its size, as one that a copy has cut off.
+
+    Its bytes are not read: whoever reads a picture compares them.
+    """
+    for entry in entries:
+        shard = folder / entry.name
+        try:
+            found = shard.stat().st_size
+        except OSError as error:
+            raise FigleafError(f"{shard}: {error.strerror}, though {INDEX} names it; {AGAIN}") from error
+        if found != entry.n_bytes:
+            raise FigleafError(f"{shard}: damaged: {found:,} bytes, {INDEX} speaks of {entry.n_bytes:,}; {AGAIN}")
 
 
 def samples_of(archive: tarfile.TarFile, max_bytes: int) -> Iterator[Sample]:

@@ -90,7 +90,7 @@ def _folder(folder: Path) -> Iterator[Item]:
 
 
 def _shards(folder: Path) -> Iterator[Item]:
-    """The pictures of a folder of shards; what else lies there, as its manifest, is left out."""
+    """The pictures of all shards that a folder should hold; what else lies there, as its manifest, is left out."""
     try:
         shards = [folder / entry.name for entry in read_index(folder)]
     except FigleafError as error:

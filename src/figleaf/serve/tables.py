@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from figleaf.errors import FigleafError
 from figleaf.files import atomic_path
@@ -106,12 +106,28 @@ def _row(cells: Mapping[str, str], classes: Sequence[str]) -> dict[str, Any]:
 
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]], classes: Sequence[str], actions: bool) -> None:
-    """Write `rows` to `path`, probabilities as lists in the order of `classes`, which stand in the file's metadata."""
+    """Write `rows` to `path` in one move; see `put_parquet`."""
+    with atomic_path(path) as temporary:
+        put_parquet(temporary, rows, classes, actions)
+
+
+def put_parquet(
+    sink: Path | IO[bytes],
+    rows: Iterable[Mapping[str, Any]],
+    classes: Sequence[str],
+    actions: bool,
+    facts: Mapping[bytes, bytes] | None = None,
+) -> None:
+    """Write `rows` as Parquet, no more than a chunk of them held; `actions`: with what a policy does.
+
+    Probabilities are lists in the order of `classes`, which stand in the file's metadata with the `facts`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = _schema(classes, actions)
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    schema = schema.with_metadata({**schema.metadata, **(facts or {})})
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         chunk: list[dict[str, Any]] = []
         for row in rows:
             found = row["probabilities"]
