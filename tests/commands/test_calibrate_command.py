@@ -59,7 +59,7 @@ def calibrate(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int,
 
 def test_the_policy_the_figure_and_the_report_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "policy.json"
-    code, report, _ = calibrate(capsys, "run=net", f"out={out}", *PROMISES)
+    code, report, error = calibrate(capsys, "run=net", f"out={out}", *PROMISES)
     assert code == 0
     written = json.loads(out.read_text())
     assert written["rules"] == report["rules"]
@@ -71,6 +71,11 @@ def test_the_policy_the_figure_and_the_report_say_the_same(tmp_path: Path, capsy
     assert set(report["measured"]) == {"val", "test"}
     assert sum(report["measured"]["test"][f"share_{action}"] for action in ("block", "review", "pass")) == 1
     assert (tmp_path / "policy.svg").read_text().startswith("<?xml")
+    told = report["measured"]["test"]
+    assert told["coverage"] == pytest.approx(told["share_block"] + told["share_pass"])
+    if told["coverage"]:
+        assert told["errors_of_decided_low"] <= told["errors_of_decided"] <= told["errors_of_decided_high"]
+    assert "on test: decides about " in error
 
 
 def test_an_exported_file_is_calibrated_by_its_own_scores(

@@ -30,7 +30,8 @@ promise that was picked from several holds less often. The policy is of the scor
 file=FILE, of an exported file; `out` is <run>-policy.json unless you name another.
 
 Beside the policy FILE.json stands FILE.svg: how well probabilities fit before and after, and how many errors are left
-when only the surest pictures are decided. The JSON printed has what the policy does on val and test.
+when only the surest pictures are decided, with the policy's own share beside that curve. The JSON printed has what the
+policy does on val and test: the `coverage` that it decides without people, and the `errors_of_decided` among these.
 
 `figleaf predict PATH --policy FILE.json` says for each picture what is done with it.
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         print_json(to_dict(config))
         return 0
     from figleaf.commands.run_names import named_run
+    from figleaf.evaluate.abstention import abstention
     from figleaf.evaluate.calibration import at_temperature, coverage_table, fit_temperature
     from figleaf.evaluate.figures import calibration, save_figure
 
@@ -88,11 +90,13 @@ def main(arguments: Sequence[str]) -> int:
         },
         "model": run.name,
     }
-    save_figure(calibration(judged, after), out.with_suffix(".svg"))
+    band = abstention(policy, after.scores, after.is_unsafe)
+    save_figure(calibration(judged, after, band), out.with_suffix(".svg"))
     policy.save(out, notes)  # last: a policy that is there is whole
     say(f"temperature {temperature:.3g}")
     for rule in policy.rules:
         say(f"{rule.action:6}  from {rule.at_least:.4f}  {rule.why}")
+    say(f"on {'test' if 'test' in measured else 'val'}: {band.words}")
     say(f"{out}, {out.with_suffix('.svg')}")
     report: dict[str, Any] = {
         "policy": str(out),
@@ -188,6 +192,7 @@ def _measured(policy: "Policy", part: "Predictions", temperature: float) -> dict
     """What the policy does on a split that it was not made from, and how well probabilities fit there."""
     import numpy as np
 
+    from figleaf.evaluate.abstention import abstention
     from figleaf.evaluate.calibration import at_temperature
     from figleaf.evaluate.metrics import metrics
 
@@ -198,6 +203,11 @@ def _measured(policy: "Policy", part: "Predictions", temperature: float) -> dict
     found = {f"{key}_before": plain[key] for key in ("ece", "nll") if key in plain}
     found |= {f"{key}_after": scaled[key] for key in ("ece", "nll") if key in scaled}
     found |= {f"share_{action}": float((actions == action).mean()) for action in ("block", "review", "pass")}
+    band = abstention(policy, after.scores, unsafe)
+    found["coverage"] = band.coverage
+    if band.errors is not None and band.interval is not None:
+        low, high = band.interval
+        found |= {"errors_of_decided": band.errors, "errors_of_decided_low": low, "errors_of_decided_high": high}
     if (~unsafe).any():
         found["fpr_of_block"] = float((actions[~unsafe] == "block").mean())
     if unsafe.any():

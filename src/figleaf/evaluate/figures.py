@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from figleaf.errors import FigleafError
+from figleaf.evaluate.abstention import Abstention
 from figleaf.evaluate.metrics import ECE_BINS, metrics, score_bins
 from figleaf.evaluate.predictions import Predictions
 from figleaf.evaluate.statistics import bootstrap_intervals
@@ -130,11 +131,12 @@ def reliability(predictions: Predictions) -> Figure:
     return figure
 
 
-def calibration(before: Predictions, after: Predictions) -> Figure:
+def calibration(before: Predictions, after: Predictions, band: Abstention | None = None) -> Figure:
     """The same pictures before and after calibration: how often a score is right, and errors against coverage.
 
     Coverage is the share that is decided, the surest first: those farthest from a probability of one half. Bars are
-    95 % Wilson intervals. Raises `FigleafError` when nothing was scored.
+    95 % Wilson intervals. `band`, what a policy decides about the same pictures, is a point beside the curve: its
+    review need not be around one half. Raises `FigleafError` when nothing was scored.
     """
     sides = {"before": (before.scored, GREY), "after": (after.scored, BLUE)}
     if not after.has_scores or any(len(scored) == 0 for scored, _ in sides.values()):
@@ -157,6 +159,11 @@ def calibration(before: Predictions, after: Predictions) -> Figure:
         right.fill_between(decided / len(wrong), low, high, color=BLUE, alpha=0.15, linewidth=0)
         right.plot(decided / len(wrong), wrong / decided, color=BLUE)
         top = max(0.02, 2 * wrong[-1] / len(wrong))
+        if band is not None and band.errors is not None and band.interval is not None:
+            reach = np.abs(np.array(band.interval)[:, None] - band.errors)
+            right.errorbar(band.coverage, band.errors, reach, fmt="o", color=ORANGE, clip_on=False, label="the policy")
+            right.legend(loc="upper left")
+            top = max(top, 1.1 * band.interval[1])
         right.set(xlabel="coverage: share decided, the surest first", ylabel="errors among them", ylim=(0, top))
         right.set(xlim=(0, 1), title="what deciding less would bring")
     return figure
