@@ -31,6 +31,14 @@ def test_every_arm_is_composed_with_each_of_its_seeds(tmp_path: Path) -> None:
     assert [t.config.model.depth for t in trials if t.seed == 0] == [11, 11, 13, 13]
 
 
+def test_an_override_may_hold_the_seed_of_its_trial(tmp_path: Path) -> None:
+    arm = "arms: {half: [model=from_file, 'model.weights=half-${seed}.safetensors']}"
+    study = write_study(tmp_path / "half", f"question: q\nbase: [data=digits]\nseeds: [3, 5]\n{arm}")
+    trials = compose_trials(study)
+    assert [trial.config.weights for trial in trials] == ["half-3.safetensors", "half-5.safetensors"]
+    assert [(trial.seed, trial.config.seed, trial.config.arm) for trial in trials] == [(3, 3, "half"), (5, 5, "half")]
+
+
 def test_a_wrong_override_is_named_with_its_arm(tmp_path: Path) -> None:
     study = write_study(tmp_path / "wrong", ONE_ARM + "\n".replace("\n", "") + "\nselect: val/auroc")
     with pytest.raises(

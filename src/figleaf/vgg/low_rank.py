@@ -53,8 +53,7 @@ def factorise(net: VGG, *, energy: float | None = None, ranks: Sequence[int] | N
         raise FigleafError(f"svd={energy}: expected 0 < x <= 1")
     if ranks is not None and len(ranks) != len(HIDDEN):
         raise FigleafError(f"ranks={list(ranks)}: expected two, of {' and '.join(HIDDEN)}; 0 leaves one whole")
-    state = {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
-    found = list(net.fc_ranks or (0, 0))
+    found, replaced, factored = list(net.fc_ranks or (0, 0)), list[str](), dict[str, Tensor]()
     for place, name in enumerate(HIDDEN):
         weight, bias = _whole(net, name)
         if ranks is not None and not 0 <= ranks[place] <= min(weight.shape):
@@ -70,21 +69,23 @@ def factorise(net: VGG, *, energy: float | None = None, ranks: Sequence[int] | N
             if rank * sum(weight.shape) >= (found[place] * sum(weight.shape) or weight.numel()):
                 continue
         up, down = factors(weight, spectrum, rank)
-        key = f"classifier.{3 * place}"  # Linear, ReLU, Dropout
-        state = {other: tensor for other, tensor in state.items() if not other.startswith(f"{key}.")}
-        state |= {f"{key}.down.weight": down, f"{key}.up.weight": up, f"{key}.up.bias": bias}
+        key = f"classifier.{3 * place}."  # Linear, ReLU, Dropout
+        factored |= {f"{key}down.weight": down, f"{key}up.weight": up, f"{key}up.bias": bias}
+        replaced.append(key)
         found[place] = rank
     if tuple(found) == (net.fc_ranks or (0, 0)):
         what = f"ranks={list(ranks)}" if ranks is not None else f"svd={energy}"
         raise FigleafError(f"{what}: no layer would get smaller at the rank this takes; ask for a smaller one")
+    kept = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(tuple(replaced))}
+    state = {name: tensor.detach().cpu().clone() for name, tensor in kept.items()} | factored
     return rebuild({**net.hyperparameters, "fc_ranks": found}, state)
 
 
 def spectrum_of(weight: Tensor) -> Spectrum:
     """The singular values and vectors of a matrix (out, in), from the eigenvalues of W W^T, or of W^T W if smaller.
 
-    In float64, where the squares cost nothing of float32's precision; a decomposition of VGG16's first layer itself
-    would take ten times as long.
+    In float64, where the squares cost nothing of float32's precision, and in blocks: only the smaller square matrix is
+    decomposed.
     """
     wide = weight if weight.shape[0] <= weight.shape[1] else weight.T
     gram = torch.zeros(len(wide), len(wide), dtype=torch.float64)
