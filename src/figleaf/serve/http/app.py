@@ -64,7 +64,14 @@ def build_app(scoring: Scoring, about: Mapping[str, Any], token: Token | None = 
                 yield
 
     # Without the pages of FastAPI: they load scripts from elsewhere.
-    app = FastAPI(title="figleaf", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="figleaf",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # the address of a redirection would be the one that the client has named
+    )
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _failed)

@@ -1,5 +1,6 @@
 """The socket and the process of the server."""
 
+import ctypes
 import logging
 import socket
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from figleaf.errors import FigleafError
 from figleaf.serve.http.connection import BoundedConnection
 
 _BACKLOG = 512
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 
 
 def listening_socket(host: str, port: int, *, is_protected: bool) -> socket.socket:
@@ -52,6 +54,7 @@ def server_of(app: ASGIApp, graceful_s: int) -> uvicorn.Server:
 
     That takes at most `graceful_s`. The signal is raised anew at the end, for the handlers that were there before.
     """
+    _give_memory_back()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a broken form is told to who sent it
     config = uvicorn.Config(
         app,
@@ -67,3 +70,15 @@ def server_of(app: ASGIApp, graceful_s: int) -> uvicorn.Server:
         backlog=_BACKLOG,
     )
     return uvicorn.Server(config)
+
+
+def _give_memory_back() -> None:
+    """Let blocks of a megabyte go back to the system when they are freed.
+
+    glibc starts like that, but takes ever larger blocks from its own heaps once such blocks have been freed, and those
+    of bodies and pictures, which come and go in threads, leave the heaps full of holes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # other C libraries have none
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        mallopt(_M_ARENA_MAX, 2)
