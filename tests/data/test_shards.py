@@ -123,7 +123,18 @@ def test_odd_and_bad_files_have_their_row_and_their_reason(tmp_path: Path) -> No
         with tarfile.open(shard) as archive:
             names += archive.getnames()
     assert all(name.isascii() and "/" not in name for name in names)
-    assert not [name for name in names if name.endswith(".pyd")]
+
+
+def test_only_pictures_suffixes_are_kept(tmp_path: Path) -> None:
+    """Libraries that read shards choose by suffix what to do with a file; `webdataset` unpickles a .pyd."""
+    names = ["a.pyd", "b.JPEG", "c.pickle", "d", "e.json", "f.x.webp"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"some bytes")
+    table = pd.DataFrame({"path": names, "label": "nsfw", "split": "train"})
+    (shard,) = shard_files(write_shards(Manifest.from_table(table, root=tmp_path, name="x"), tmp_path / "shards"))
+    with tarfile.open(shard) as archive:
+        suffixes = [name.partition(".")[2] for name in archive.getnames()]
+    assert suffixes[1::2] == ["bin", "jpeg", "bin", "bin", "bin", "webp"]
 
 
 def shard_files(written: Shards) -> list[Path]:
@@ -197,16 +208,35 @@ def test_a_stopped_command_leaves_nothing_that_looks_whole_and_goes_on(
     assert bytes_of(out) == bytes_of(shards)
 
 
-def test_what_changed_since_a_stop_is_written_anew(
-    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "stopped"
-    with monkeypatch.context() as patch:
-        patch.setattr(sharding, "_save_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+def stopped_at_the_end(manifest: Manifest, out: Path) -> None:
+    """All shards are written, and nothing that makes them a whole."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "_save_manifest", stop)
         with pytest.raises(KeyboardInterrupt):
             write_shards(manifest, out, shard_bytes=12 * KB)
+
+
+def test_a_file_or_a_shard_that_changed_since_a_stop_is_written_anew(
+    manifest: Manifest, shards: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "stopped"
+    stopped_at_the_end(manifest, out)
+    with (out / "shard-00001.tar").open("ab") as file:
+        file.write(b"damage")
+    os.utime(manifest.root / "0.png", (1e9, 1e9))
+    written = write_shards(manifest, out, shard_bytes=12 * KB)
+    assert written.reused == written.shards - 2
+    assert bytes_of(out) == bytes_of(shards)
+
+
+def test_a_manifest_that_changed_since_a_stop_is_what_is_written(manifest: Manifest, tmp_path: Path) -> None:
+    out = tmp_path / "stopped"
+    stopped_at_the_end(manifest, out)
     picture(manifest.root / "0.png", 7)
-    (out / "shard-00001.tar").open("ab").write(b"damage")
     fewer = manifest.with_table(manifest.table[:7].assign(slice="other"))
     written = write_shards(fewer, out, shard_bytes=12 * KB)
     assert written.reused == 0

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ from figleaf.cli import main
 from figleaf.data.decode import RESIZE_RULE
 from figleaf.data.manifest import Manifest
 from figleaf.data.sharding import write_shards
+from figleaf.errors import FigleafError
 from figleaf.export.onnx_file import write_onnx
-from figleaf.serve.parts import Parts
+from figleaf.serve.parts import Parts, units_of
+from figleaf.serve.ray_predict import _items
 from small_vgg import network
 
-SHARDS, IN_SHARD = 12, 40
+SHARDS, IN_SHARD = 10, 24
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 
 
@@ -134,7 +138,12 @@ def _noting(write: Any, written: list[int]) -> Any:
 
 @pytest.mark.slow
 def test_a_killed_node_costs_no_row_and_doubles_none(
-    cluster: Any, model: Path, shards: Path, expected: list[dict[str, Any]], tmp_path: Path
+    cluster: Any,
+    model: Path,
+    shards: Path,
+    expected: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "scores.parquet"
     write, killed = Parts.write, []
@@ -146,11 +155,11 @@ def test_a_killed_node_costs_no_row_and_doubles_none(
         if len(killed) == 2:
             cluster.remove_node(_node_of_a_worker(cluster), allow_graceful=False)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Parts, "write", killing)
-        assert main(command(model, shards, out, cluster.address)) == 0
+    monkeypatch.setattr(Parts, "write", killing)
+    monkeypatch.chdir(shards.parent)  # the workers' own folder is another
+    assert main(command(model, Path(shards.name), out, cluster.address)) == 0
     assert sorted(killed) == list(range(SHARDS))
-    rows = rows_of(out)
+    rows = [{**row, "path": f"{shards.parent}/{row['path']}"} for row in rows_of(out)]
     assert [row["path"] for row in rows] == [row["path"] for row in expected]
     assert rows == expected
     assert sum(row["error"] is not None for row in rows) == 2 * -(-SHARDS * IN_SHARD // 50)
@@ -162,6 +171,18 @@ def _node_of_a_worker(cluster: Any) -> Any:
 
     busy = {actor["Address"]["NodeID"] for actor in actors().values() if actor["State"] == "ALIVE"}
     return next(node for node in cluster.worker_nodes if node.node_id in busy)
+
+
+def test_a_machine_that_does_not_see_the_shards_is_named(shards: Path) -> None:
+    (unit, *_) = units_of([str(shards)])
+    assert next(_items(unit)).name == f"{unit.path}::0000.png"
+    elsewhere = replace(unit, path="mine", absolute="/nowhere/shard-00000.tar")
+    with pytest.raises(FigleafError, match=f"/nowhere/shard-00000.tar: not there on {socket.gethostname()}"):
+        next(_items(elsewhere))
+    with pytest.raises(FigleafError, match="or another file"):
+        next(_items(replace(unit, n_bytes=unit.n_bytes - 1)))
+    gone = replace(elsewhere, n_bytes=0)  # where the driver saw none either, that is the row
+    assert [item.name for item in _items(gone)] == ["mine"]
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,11 @@ def _folder(folder: Path) -> Iterator[Item]:
 def _shards(folder: Path) -> Iterator[Item]:
     """The pictures of all shards that a folder should hold; what else lies there, as its manifest, is left out."""
     try:
-        shards = [folder / entry.name for entry in read_index(folder)]
+        shards = [str(folder / entry.name) for entry in read_index(folder)]
     except FigleafError as error:
         yield _broken(str(folder), str(error))
         return
-    for shard in shards:
-        yield from _tar(shard)
+    yield from items_of(shards)
 
 
 def _zip(path: Path) -> Iterator[Item]:

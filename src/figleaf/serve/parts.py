@@ -26,11 +26,15 @@ _UNIT, _UNITS = b"figleaf.unit", b"figleaf.units"
 
 @dataclass(frozen=True)
 class Unit:
-    """An input that one worker scores at once: an archive, and its size and time of change when it was looked at."""
+    """An input that one worker scores at once: an archive, and its size and time of change when it was looked at.
+
+    `path` is what rows call it, `absolute` where every machine finds it.
+    """
 
     path: str
     n_bytes: int
     mtime_ns: int
+    absolute: str
 
 
 def units_of(paths: Sequence[str]) -> list[Unit]:
@@ -49,12 +53,11 @@ def units_of(paths: Sequence[str]) -> list[Unit]:
                 f"{text}: --ray scores shards and archives, whole ones by one worker; `figleaf data shard` makes shards"
             )
         for file in inside:
-            try:
+            n_bytes = mtime_ns = 0
+            with suppress(FileNotFoundError):
                 status = file.stat()
-            except FileNotFoundError:
-                found[str(file)] = Unit(str(file), 0, 0)
-            else:
-                found[str(file)] = Unit(str(file), status.st_size, status.st_mtime_ns)
+                n_bytes, mtime_ns = status.st_size, status.st_mtime_ns
+            found[str(file)] = Unit(str(file), n_bytes, mtime_ns, str(file.absolute()))
     return list(found.values())
 
 

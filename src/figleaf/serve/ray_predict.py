@@ -19,7 +19,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from figleaf.errors import FigleafError
 from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.scorer import Scorer
 from figleaf.serve.items import Item, items_of
-from figleaf.serve.parts import Parts, part_of
+from figleaf.serve.parts import Parts, Unit, part_of
 from figleaf.serve.predict import answers
 
 LOCAL = "local"
@@ -61,7 +61,7 @@ def score_on_ray(parts: Parts, model: Path, settings: Settings, address: str) ->
 
         DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells its plan, and that it draws no bar
-        rows = [{"number": number, "path": parts.units[number].path, "told": parts.told(number)} for number in missing]
+        rows = [{"number": number, "told": parts.told(number), **asdict(parts.units[number])} for number in missing]
         scored = from_items(rows, override_num_blocks=len(rows)).map(
             _Worker,
             fn_constructor_args=(ray.put(model.read_bytes()), model.suffix, settings, parts.actions),
@@ -97,7 +97,7 @@ class _Worker:
         """The part of one unit."""
         found = answers(
             self.scorer,
-            _each_once(items_of([row["path"]])),
+            _items(Unit(row["path"], row["n_bytes"], row["mtime_ns"], row["absolute"])),
             threshold=self.settings.threshold,
             policy=self.settings.policy,
             batch_size=self.settings.batch_size,
@@ -117,13 +117,24 @@ def _scorer(path: Path, threads: int) -> Scorer:
     return scorer_of(path)
 
 
-def _each_once(items: Iterator[Item]) -> Iterator[Item]:
-    """As a file of rows on one machine takes them: an archive may hold a name twice."""
+def _items(unit: Unit) -> Iterator[Item]:
+    """What a unit holds, called as its user called it, each name once: an archive may hold one twice.
+
+    Raises `FigleafError` on a machine that does not see the file which the driver saw: its rows would all say that
+    there is none.
+    """
+    file = Path(unit.absolute)
+    if unit.n_bytes and not (file.is_file() and file.stat().st_size == unit.n_bytes):
+        raise FigleafError(
+            f"{unit.absolute}: not there on {socket.gethostname()}, or another file; the same path must lead to the "
+            "shards on every machine"
+        )
     met: set[str] = set()
-    for item in items:
-        if item.name not in met:
-            met.add(item.name)
-            yield item
+    for item in items_of([unit.absolute]):
+        name = unit.path + item.name.removeprefix(unit.absolute)
+        if name not in met:
+            met.add(name)
+            yield replace(item, name=name)
 
 
 @contextmanager
