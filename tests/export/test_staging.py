@@ -34,6 +34,7 @@ def export_with_small_files(form: str, out: Path, limit: int) -> subprocess.Comp
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_fit_is_told_and_does_not_end_the_process(tmp_path: Path) -> None:
     export_bundle(network(), out=tmp_path, formats=["pt2"], facts=FACTS, pictures=pictures())
     before = tree(tmp_path)
