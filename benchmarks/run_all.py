@@ -82,6 +82,17 @@ def main() -> int:
         f"faster than files are decoded it has {scored['ratio_small']:.2f} of the session's throughput, and "
         f"{scored['of_parts_small']:.2f} of what decoding and scoring in turn would have.",
     ]
+    ladder = results["compress"]
+    lines += [
+        "",
+        "The ladder down from VGG16 ([compress.py](compress.py)): megabytes on disk, and the time of a picture at one "
+        "and two threads as shares of its own: "
+        + ", ".join(
+            f"{name} {mb:.3g} MB {ladder['time_1'][name]:.2g} {ladder['time_2'][name]:.2g}"
+            for name, mb in ladder["mb"].items()
+        )
+        + f". CPU seconds of the factoring {ladder['svd_s']:.3g}, of the pruning {ladder['prune_s']:.3g}.",
+    ]
     limbs = results["limbs"]
     lines += [
         "",

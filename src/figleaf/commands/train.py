@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
-from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict
+from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict, with_architecture
 from figleaf.errors import FigleafError
 from figleaf.vgg.weights_file import require_weights_file
 
@@ -84,6 +84,7 @@ def _require_files(config: TrainConfig) -> None:
     """Refuse what is not there at once: what would read it takes seconds to import."""
     require_manifest(config.data)
     require_weights_file(config.weights)
+    with_architecture(config, required=True)
 
 
 def _train(config: TrainConfig) -> int:

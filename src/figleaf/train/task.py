@@ -54,7 +54,9 @@ def train(
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    config = with_architecture(config)  # of a file that was not there when the configuration was composed
+    config = with_architecture(
+        config, required=True
+    )  # of a file that was not there when the configuration was composed
     require_weights_file(config.weights)  # before the tracker has a run that could only fail
     if isinstance(config.model, SkinConfig):
         from figleaf.train.fitting import require_system  # networks do without scikit-learn
