@@ -104,6 +104,17 @@ def main() -> int:
         f"{served['ratio_cpu']:.2f}; with a network of the full width and an fc head (`ratio_wide`): "
         f"{served['ratio_wide']:.2f}, by processor time {served['ratio_wide_cpu']:.2f}.",
     ]
+    ladder = results["compress"]
+    lines += [
+        "",
+        "The ladder down from VGG16 ([compress.py](compress.py)): megabytes on disk, and the time of a picture at one "
+        "and two threads as shares of its own: "
+        + ", ".join(
+            f"{name} {mb:.3g} MB {ladder['time_1'][name]:.2g} {ladder['time_2'][name]:.2g}"
+            for name, mb in ladder["mb"].items()
+        )
+        + f". CPU seconds of the factoring {ladder['svd_s']:.3g}, of the pruning {ladder['prune_s']:.3g}.",
+    ]
     limbs = results["limbs"]
     lines += [
         "",

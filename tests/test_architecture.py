@@ -63,8 +63,9 @@ def test_a_key_that_says_otherwise_is_refused(file: Path, override: str, told: s
 
 @pytest.mark.parametrize("weights", ["none", "x.pth", "torchvision:IMAGENET1K_V1"])
 def test_what_holds_no_architecture_is_refused(weights: str) -> None:
+    """That no file is named is said when a run is to start; until then it is a preset like the others."""
     with pytest.raises(FigleafError, match=r"model\.architecture=weights expects a \.safetensors file of figleaf"):
-        compose("train", ["model=from_file", f"model.weights={weights}"])
+        with_architecture(compose("train", ["model=from_file", f"model.weights={weights}"]), required=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x02\x00\x00\x00\x00\x00\x00\x00[]"])

@@ -12,13 +12,13 @@ _KEY = "figleaf"  # under which `figleaf.vgg.weights.save` writes
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
-def completed(model: ModelConfig) -> ModelConfig:
+def completed(model: ModelConfig, *, required: bool = False) -> ModelConfig:
     """`model` with the architecture of the file in `weights`, where `architecture` says so and the file is here.
 
-    Raises `FigleafError` when there can be no such file, when it brings no architecture, and for a key that was given
-    another value than the file has.
+    Raises `FigleafError` when there can be no such file (when none is named, only if it is `required`), when it brings
+    no architecture, and for a key that was given another value than the file has.
     """
-    if model.architecture != "weights":
+    if model.architecture != "weights" or (model.weights == "none" and not required):
         return model
     path = Path(model.weights).expanduser()
     if path.suffix != ".safetensors":

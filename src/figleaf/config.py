@@ -148,13 +148,15 @@ def compose(root: str = "train", overrides: Sequence[str] = ()) -> Any:
     return with_architecture(config) if isinstance(config, TrainConfig) else config
 
 
-def with_architecture(config: TrainConfig) -> TrainConfig:
+def with_architecture(config: TrainConfig, *, required: bool = False) -> TrainConfig:
     """`config` with the architecture of the file that its model starts from, where that decides and is here.
 
-    Raises `FigleafError` when the file has none, or another than a key says.
+    Raises `FigleafError` when the file has none, or another than a key says; when it is `required`, also when no file
+    is named.
     """
-    model = config.model
-    return dataclasses.replace(config, model=completed(model)) if isinstance(model, ModelConfig) else config
+    if not isinstance(config.model, ModelConfig):
+        return config
+    return dataclasses.replace(config, model=completed(config.model, required=required))
 
 
 def _require_read(data: DataConfig) -> None:

@@ -82,6 +82,12 @@ def test_every_measured_number_on_proxy_data_says_so() -> None:
     assert "proxy" not in card(replace(FACTS, data_name="our photographs"))
 
 
+def test_the_card_names_the_run_whose_weights_it_started_from() -> None:
+    assert "started from those of run" not in card()
+    compressed = replace(FACTS, weights_run_id="4567", compression=("prune", "svd"))
+    assert "- weights: started from those of run 4567, compressed (prune, svd)" in card(compressed)
+
+
 def test_a_run_without_metrics_or_threshold_says_so() -> None:
     text = card(replace(FACTS, metrics={}, settings={}, threshold=None))
     assert "Nothing is recorded with this run" in text

@@ -44,6 +44,8 @@ def facts_of(run: FoundRun, metadata: Mapping[str, Any], settings: Mapping[str, 
         licence=licence,
         skin_threshold=metadata.get(SKIN_THRESHOLD),
         share_threshold=metadata.get(SHARE_THRESHOLD),
+        weights_run_id=run.tags.get("figleaf.weights_run_id", ""),
+        compression=tuple(step["step"] for step in json.loads(run.tags.get("figleaf.weights_compression", "[]"))),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from figleaf.commands.arguments import parse_mixed, print_json, require_manifest, say, with_overrides
-from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict
+from figleaf.config import TrainConfig, compose, expand_grid, home, to_dict, with_architecture
 from figleaf.errors import FigleafError
 from figleaf.vgg.weights_file import require_teacher_file, require_weights_file
 
@@ -85,6 +85,7 @@ def _require_files(config: TrainConfig) -> None:
     require_manifest(config.data)
     require_weights_file(config.weights)
     require_teacher_file(config.distill.teacher)
+    with_architecture(config, required=True)
 
 
 def _train(config: TrainConfig) -> int:

@@ -257,12 +257,20 @@ def _provenance(facts: ModelFacts) -> list[str]:
         f"- run: {escape(facts.run_id)}",
         f"- data: {_on(facts)}, hash {escape(facts.data_hash)}",
         f"- code: commit {commit}{', with uncommitted changes' if facts.git_dirty else ''}",
+        *_weights(facts),
         f"- exported by figleaf {__version__}",
     ]
     if facts.settings:
         rows = [[escape(key), escape(str(value))] for key, value in _flat(facts.settings)]
         lines += ["", *table(["setting", "value"], rows)]
     return lines
+
+
+def _weights(facts: ModelFacts) -> list[str]:
+    if not facts.weights_run_id:
+        return []
+    steps = f", compressed ({escape(', '.join(facts.compression))})" if facts.compression else ""
+    return [f"- weights: started from those of run {escape(facts.weights_run_id)}{steps}"]
 
 
 def _on(facts: ModelFacts) -> str:

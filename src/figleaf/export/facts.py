@@ -22,7 +22,8 @@ class ModelFacts:
     `test/slice/<slice>/auroc`. `settings` is the run's configuration, nested or flat; it is published, so it holds no
     address with a password. `licence` is what the weights may be used under, "" when nobody has said. A network with a
     dense head has a `skin_threshold`, the probability from which a pixel is skin, and a `share_threshold`, the share of
-    skin from which a picture is unsafe.
+    skin from which a picture is unsafe. `weights_run_id` is the run whose weights it started from, where that is known,
+    and `compression` what had been done to them, such as ("prune", "svd").
     """
 
     name: str
@@ -40,6 +41,8 @@ class ModelFacts:
     licence: str = ""
     skin_threshold: float | None = None
     share_threshold: float | None = None
+    weights_run_id: str = ""
+    compression: tuple[str, ...] = ()
 
     @property
     def is_proxy(self) -> bool:
@@ -65,4 +68,5 @@ class ModelFacts:
             "figleaf_version": __version__,
             "licence": self.licence or "not stated",
             **{key: value for key, value in thresholds.items() if value is not None},
+            **({"weights_run_id": self.weights_run_id} if self.weights_run_id else {}),
         }

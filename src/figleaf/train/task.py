@@ -56,7 +56,8 @@ def train(
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    config = with_architecture(config)  # of a file that was not there when the configuration was composed
+    # Of a file that was not there when the configuration was composed.
+    config = with_architecture(config, required=True)
     # Before the tracker has a run that could only fail.
     require_weights_file(config.weights)
     require_teacher_file(config.distill.teacher)
