@@ -92,9 +92,9 @@ def main() -> int:
         f"`figleaf serve`, {served['clients']} clients for {served['seconds']:.0f} s, one request in ten hostile: "
         f"{served['requests']:,} requests, {served['unexpected_5xx']} errors of its own (`unexpected_5xx`), "
         f"{served['wrong_status']} with a status that they should not have; memory {served['rss_start_mb']:.0f} MB "
-        f"after the warm-up, {served['rss_end_mb']:.0f} MB at the end. Micro-batches by the clock (`ratio`, which neighbours on "
-        f"the cores disturb): {served['ratio']:.2f}; with a network of the full width and an fc head (`ratio_wide`): "
-        f"{served['ratio_wide']:.2f}, by processor time {served['ratio_wide_cpu']:.2f}.",
+        f"after the warm-up, {served['rss_end_mb']:.0f} MB at the end. Micro-batches by the clock "
+        f"(`ratio`, which neighbours on the cores disturb): {served['ratio']:.2f}; with a full-width network and "
+        f"an fc head (`ratio_wide`): {served['ratio_wide']:.2f}, by processor time {served['ratio_wide_cpu']:.2f}.",
     ]
     limbs = results["limbs"]
     lines += [
