@@ -28,7 +28,11 @@ CLAIMS = {
     "filters": ("ratio", "at least 3", "what filters look for, against one filter after the other by the usual loop"),
     "page": ("ms_per_image", "below 50", "milliseconds a picture in the browser page, wasm, the small network"),
     "predict": ("ratio", "at least 0.9", "`figleaf predict` from files, against the bare ONNX session, decoded before"),
-    "serve": ("ratio", "above 1", "requests/s of `figleaf serve` in micro-batches, against one picture at a time"),
+    "serve": (
+        "ratio_cpu",
+        "at least 1.2",
+        "requests a second of processor time of `figleaf serve` in micro-batches, against one picture at a time",
+    ),
     "scenes": ("cpu_seconds", "below 30", "seconds of one core for drawing the 2,000 embedded scenes"),
     "look_alike": ("seconds", "below 10", "seconds of comparing 10,000 pictures for look-alikes"),
     "intervals": ("seconds", "below 1", "seconds of 1,000 resamples over groups, 5,000 predictions, every metric"),
@@ -100,9 +104,9 @@ def main() -> int:
         f"`figleaf serve`, {served['clients']} clients for {served['seconds']:.0f} s, one request in ten hostile: "
         f"{served['requests']:,} requests, {served['unexpected_5xx']} errors of its own (`unexpected_5xx`), "
         f"{served['wrong_status']} with a status that they should not have; memory {served['rss_start_mb']:.0f} MB "
-        f"after the warm-up, {served['rss_end_mb']:.0f} MB at the end. Micro-batches by processor time (`ratio_cpu`): "
-        f"{served['ratio_cpu']:.2f}; with a network of the full width and an fc head (`ratio_wide`): "
-        f"{served['ratio_wide']:.2f}, by processor time {served['ratio_wide_cpu']:.2f}.",
+        f"after the warm-up, {served['rss_end_mb']:.0f} MB at the end. Micro-batches by the clock "
+        f"(`ratio`, which neighbours on the cores disturb): {served['ratio']:.2f}; with a full-width network and "
+        f"an fc head (`ratio_wide`): {served['ratio_wide']:.2f}, by processor time {served['ratio_wide_cpu']:.2f}.",
     ]
     ladder = results["compress"]
     lines += [

@@ -1,1 +1,1 @@
-"""Networks where others use them: the private page that runs one in the browser."""
+"""Networks where others use them: the private page, the scoring of files, the server that scores what is sent."""
