@@ -98,7 +98,7 @@ def test_training_from_shards_gives_the_same_weights(home: Path, tmp_path: Path)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FIGLEAF_HOME", str(of_run))
             data = ["data=manifest", f"data.manifest={place}"]
-            assert main(["train", *data, "model=debug", "trainer.epochs=1", "trainer.threads=1"]) == 0
+            assert main(["train", *data, "model=debug", "trainer.epochs=1", "trainer.intervals=0"]) == 0
         (best,) = of_run.glob("runs/*/checkpoints/best.safetensors")
         weights[best.parents[1].name, hashlib.sha256(best.read_bytes()).hexdigest()] = place
     assert len(weights) == 1  # one fingerprint of the run, which holds the data hash, and one file of weights
