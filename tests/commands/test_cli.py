@@ -57,6 +57,8 @@ def test_help_loads_nothing_heavy() -> None:
         (["evaluate", "run=nothing", "data=digits"], "nothing"),
         (["evaluate", "run=missing.onnx", "data=digits"], "missing.onnx"),
         (["export", "run=latest"], "latest"),
+        (["compress", "run=latest", "prune=2"], "prune=2.0: expected 0 < x < 1"),
+        (["train", "model=from_file"], "model.weights=none"),
         (["study", "run", "dmeo"], "demo"),
         (["data", "index", "missing"], "missing"),
     ],
@@ -164,6 +166,9 @@ def test_whole_way_in_a_pipe_sends_nothing_anywhere(tmp_path: Path) -> None:
     assert json.loads(exported.stdout)["formats"]["onnx"]["max_logit_diff"] < 1e-3
     again = figleaf("evaluate", f"run={out}/model.onnx", "data=digits", "intervals=0", **environment)
     assert json.loads(again.stdout)["auroc"] == pytest.approx(found["auroc"], abs=1e-6)
+    small = tmp_path / "small.safetensors"
+    compressed = figleaf("compress", "run=latest", "prune=0.5", "svd=0.5", f"out={small}", **environment)
+    assert json.loads(compressed.stdout)["parent_run_id"] == run["run_id"]
     listed = figleaf("runs", "list", **environment)
     assert run["run_id"] in listed.stdout
     checked = figleaf("data", "check", "data=digits", **environment)

@@ -43,3 +43,10 @@ def test_the_network_itself_forgets_nothing(net: VGG, scenes: np.ndarray) -> Non
     assert layers[0] == "predictions"
     assert cascade(net, scenes[:2], 0, "hirescam") == first
     assert cascade(net, scenes[:2], 0, "hirescam", seed=1) != first
+
+
+def test_both_halves_of_a_factored_layer_are_randomised() -> None:
+    net = VGG(depth=11, width=0.0625, input_size=32, fc_ranks=(8, 0)).eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    found = [likeness.layer for likeness in cascade(net, pictures, 1, "hirescam")]
+    assert found[:4] == ["predictions", "fc2", "fc1", "fc1_down"]
