@@ -34,12 +34,14 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from figleaf.architecture import header
 from figleaf.cli import main
 from figleaf.commands.scorers import open_scorer
 from figleaf.config import TrackingConfig
 from figleaf.data.cache import decode_cached
 from figleaf.data.decode import DecodeError
 from figleaf.data.manifest import load_manifest
+from figleaf.data.shard import read_index as read_shards
 from figleaf.errors import FigleafError
 from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.predictions import Predictions
@@ -68,6 +70,7 @@ from figleaf.tracking.record import RunRecord
 from figleaf.tracking.store import open_store
 from figleaf.train.callbacks import AtomicCheckpoints
 from figleaf.train.folder import RunFolder
+from figleaf.train.teacher import Lessons
 from figleaf.vgg.weights import initialise, save
 from figleaf.vgg.weights import load as load_network
 from small_vgg import network, pictures
@@ -280,18 +283,28 @@ PLACES = {
     ),
     "job's news": Place("news/t.json", lambda folder: Ledger(folder).news("t"), lambda f: (f / "news").mkdir()),
     "search": Place("s.log", lambda folder: searches(folder / "s.log")),
+    "shards' index": Place("shards.json", read_shards),
+    "architecture": Place("w.safetensors", lambda folder: header(folder / "w.safetensors")),
+    "teacher's logits": Place("logits.npy", Lessons.load),
+    "teacher's features": Place(
+        "features.npy", Lessons.load, lambda folder: np.save(folder / "logits.npy", np.zeros((1, 2, 2), np.float32))
+    ),
     "rows of predict": Place("scores.csv.part", lambda folder: rows_file(folder), lambda folder: rows_begun(folder)),
 }
 
 JSON_OF_OURS = "plain JSON that figleaf itself wrote for itself in this process or folder; no code can stand in it"
 # Every module that reads files of a kind that can hold more than text, or that somebody else may have made.
 MODULES = {
+    "architecture.py": ("architecture",),
     "commands/check_gpu.py": JSON_OF_OURS,
+    "commands/explain_run.py": JSON_OF_OURS,
     "commands/predict.py": JSON_OF_OURS,
     "commands/run_facts.py": "tests/test_hostile_files.py::test_a_runs_configuration_that_is_none_is_named",
     "commands/train.py": JSON_OF_OURS,
     "data/cache.py": "tests/test_hostile_files.py::test_a_planted_cache_entry_is_made_anew",
     "data/manifest.py": ("manifest .parquet", "manifest .csv", "manifest's sidecar"),
+    "data/shard.py": ("shards' index",),
+    "data/sharding.py": "tests/data/test_shards.py::test_a_folder_that_is_not_ours_is_left_alone",
     "evaluate/policy.py": ("policy",),
     "evaluate/predictions.py": ("predictions",),
     "explain/visualisation.py": JSON_OF_OURS,
@@ -302,9 +315,12 @@ MODULES = {
     "export/program_file.py": "tests/export/test_formats.py::test_no_pickle_is_in_a_program_and_none_is_scored_with",
     "export/tfjs_scorer.py": ("scorer tfjs json", "scorer tfjs shard"),
     "export/verify.py": "tests/test_hostile_files.py::test_verify_opens_nothing_that_runs",
+    "serve/http/payloads.py": "tests/serve/test_http_routes.py::test_a_broken_payload_is_refused_with_its_reason",
     "serve/items.py": "tests/test_hostile_files.py::test_members_of_archives_are_only_read",
     "serve/page.py": JSON_OF_OURS,
+    "serve/parts.py": "tests/serve/test_tables.py::test_a_parquet_file_that_was_changed_is_refused_and_stays",
     "serve/rows.py": ("rows of predict",),
+    "serve/tables.py": "tests/serve/test_tables.py::test_a_parquet_file_that_was_changed_is_refused_and_stays",
     "skin/neighbours.py": ("index graph.faiss",),
     "skin/published_mixture.py": "reads a table that the package brings",
     "skin/retrieval_files.py": ("index codes.safetensors", "index code.safetensors", "index table.parquet"),
@@ -325,6 +341,7 @@ MODULES = {
     "train/callbacks.py": ("checkpoint",),
     "train/folder.py": ("run result",),
     "train/origin.py": "tests/test_hostile_files.py::test_a_runs_configuration_that_is_none_is_named",
+    "train/teacher.py": ("teacher's logits", "teacher's features"),
     "train/worker.py": "tests/test_hostile_files.py::test_a_workers_configuration_that_is_none_is_named",
     "vgg/pretrained.py": tuple(name for name in PLACES if name.startswith("start")),
     "vgg/weights.py": ("network", "scorer .safetensors"),

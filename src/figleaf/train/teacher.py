@@ -56,8 +56,14 @@ class Lessons:
     def load(cls, folder: Path) -> Self:
         """Open what `give_lessons` has written. Raises `FigleafError` for anything else."""
         try:
-            opened = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _FILES)
-            return cls(*opened)
+            logits, features = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _FILES)
+            # numpy opens other kinds of files, too.
+            for values in (logits, features):
+                if not (isinstance(values, np.ndarray) and values.dtype == np.float32 and values.ndim == 3):
+                    raise ValueError("an array of another kind")
+            if logits.shape[:2] != features.shape[:2]:
+                raise ValueError(f"{logits.shape} logits and {features.shape} features")
+            return cls(logits, features)
         except (OSError, ValueError, EOFError) as error:
             raise FigleafError(f"{folder}: not what a teacher has said ({error}); delete the folder") from error
 
