@@ -1,5 +1,6 @@
 """A pruned and factored network in every format: each file answers as the network does."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,15 @@ def net() -> VGG:
     return factorise(prune(network(depth=11, head="fc"), 0.6, multiple=1).net, ranks=[40, 30])
 
 
+def require_runtime(name: str) -> None:
+    """Skip where an optional one is not installed. Not imported: Keras is told first on what to run."""
+    if name in ("keras", "openvino") and find_spec(name) is None:
+        pytest.skip(f"pip install 'figleaf[{name}]'")
+
+
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("tfjs", "onnx_int8", "onnx_float16")])
 def test_formats_that_lose_nothing_give_its_logits(net: VGG, name: str, tmp_path: Path) -> None:
-    if name in ("keras", "openvino"):
-        pytest.importorskip(name)
+    require_runtime(name)
     form = FORMATS[name]
     scorer = form.read(form.write(net, tmp_path / form.place, FACTS.record(net)))
     expected = TorchScorer(net, FACTS.classes, FACTS.unsafe).logits(pictures())
@@ -58,7 +64,7 @@ def test_smaller_onnx_files_keep_the_order_of_pictures(net: VGG, tmp_path: Path)
 
 
 def test_a_keras_file_gives_its_weights_back(net: VGG, tmp_path: Path) -> None:
-    pytest.importorskip("keras")
+    require_runtime("keras")
     plain = factorise(network(depth=11, head="fc", batch_norm=False), ranks=[40, 30])
     path = write_keras(plain, tmp_path / "model.keras", FACTS.record(plain))
     torch.manual_seed(7)
