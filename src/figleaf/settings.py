@@ -41,11 +41,6 @@ def _fraction(*, zero: bool = True, one: bool = False) -> dict[str, Rule]:
     return {"rule": Rule(lambda x: (x > 0 or (zero and x == 0)) and (x < 1 or (one and x == 1)), text)}
 
 
-def _share(*, one: bool = True) -> dict[str, Rule]:
-    text = f"0 < x {'<=' if one else '<'} 1"
-    return {"rule": Rule(lambda x: x is None or 0 < x < 1 or (one and x == 1), text)}
-
-
 @dataclass(frozen=True)
 class DataConfig:
     """Which samples, and how they are split."""
@@ -293,11 +288,13 @@ class CompressConfig:
 
     run: str
     tracking: TrackingConfig
-    prune: float | None = field(default=None, metadata=_share(one=False))  # the share of `of` that is left
+    prune: float | None = field(default=None, metadata=_fraction(zero=False))  # the share of `of` that is left
     of: str = field(default="macs", metadata=_one_of("macs", "parameters"))
     by: str = field(default="magnitude", metadata=_one_of("magnitude", "bn_scale"))  # what makes a channel important
     multiple: int = field(default=8, metadata=_at_least(1))  # a layer keeps a multiple of so many channels
-    svd: float | None = field(default=None, metadata=_share())  # of the fc layers' squared singular values, kept
+    svd: float | None = field(
+        default=None, metadata=_fraction(zero=False, one=True)
+    )  # of the fc layers' squared singular values, kept
     ranks: list[int] | None = None  # or the ranks of fc1 and fc2; 0 leaves one whole
     out: str | None = None  # default: ./compressed/<run name>-<steps>.safetensors
 

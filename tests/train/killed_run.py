@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from figleaf.config import compose
 from figleaf.tracking import delivery, run
@@ -62,3 +63,15 @@ def run_child(home: Path, overrides: list[str], point: str = "", occurrence: int
     process.start()
     process.join(300)
     return process.exitcode
+
+
+def weights_whole_and_killed(parent: Path, overrides: list[str]) -> tuple[dict[str, torch.Tensor], ...]:
+    """The best weights of a run that was left alone, and of one that was killed in its midst and went on."""
+    found = []
+    for name, point in (("whole", ""), ("killed", "mid_epoch")):
+        place = parent / name
+        if point:
+            assert run_child(place, overrides, point, 12) == -signal.SIGKILL
+        assert run_child(place, overrides) == 0
+        found.append(load_file(next(place.rglob("best.safetensors"))))
+    return tuple(found)

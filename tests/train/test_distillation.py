@@ -1,15 +1,13 @@
 """A student learns what its teacher says of the views that both have seen."""
 
 import re
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from killed_run import run_child
-from safetensors.torch import load_file
+from killed_run import weights_whole_and_killed
 
 from figleaf.config import TrainConfig, compose, fingerprint, home, teacher_sha256
 from figleaf.data.loader import Batch
@@ -174,14 +172,8 @@ def test_the_features_of_the_teacher_are_standardised_and_matched_by_a_map_that_
 @pytest.mark.slow
 def test_a_killed_student_ends_as_if_it_had_not_been(teacher: Path, tmp_path: Path) -> None:
     overrides = [*FAST, f"distill.teacher={teacher}", "distill.features=0.5", "trainer.checkpoint_seconds=0"]
-    weights = []
-    for name, killed in (("whole", False), ("killed", True)):
-        place = tmp_path / name
-        if killed:
-            assert run_child(place, overrides, "mid_epoch", 12) == -signal.SIGKILL
-        assert run_child(place, overrides) == 0
-        weights.append(load_file(next(place.rglob("best.safetensors"))))
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    whole, killed = weights_whole_and_killed(tmp_path, overrides)
+    assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
 
 
 def test_the_run_is_named_by_what_the_teacher_s_file_holds(teacher: Path, tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
 """What makes a training reach its goal sooner: each part does what it says, and a resume changes nothing."""
 
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from killed_run import run_child
-from safetensors.torch import load_file
+from killed_run import weights_whole_and_killed
 
 from figleaf.config import ModelConfig, TrainConfig, TrainerConfig, compose, home
 from figleaf.data.augment import mirrored_in_turn
@@ -147,11 +145,5 @@ def test_a_killed_run_of_the_whole_recipe_ends_as_if_it_had_not_been(tmp_path: P
         ),
         *("optimizer.bn_bias_lr_factor=8", "optimizer.ema_decay=0.9", "trainer.checkpoint_seconds=0"),
     ]
-    weights = []
-    for name, killed in (("whole", False), ("killed", True)):
-        place = tmp_path / name
-        if killed:
-            assert run_child(place, overrides, "mid_epoch", 12) == -signal.SIGKILL
-        assert run_child(place, overrides) == 0
-        weights.append(load_file(next(place.rglob("best.safetensors"))))
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    whole, killed = weights_whole_and_killed(tmp_path, overrides)
+    assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from figleaf.errors import FigleafError
 from figleaf.explain.layers import last_relu
-from figleaf.vgg.network import VGG
+from figleaf.vgg.network import HEAD, VGG
 
 BATCH = 16  # pictures at once: ScoreCAM and occlusion make a batch of every one of them besides
 _INSIDE = 32  # masked or occluded copies at once
@@ -122,13 +122,13 @@ def _cam(net: VGG, images: Tensor, classes: Sequence[int]) -> Tensor:
     """Zhou et al. 2016: the maps that the head averages, weighted by the class's row of its matrix."""
     weight = net.layers["predictions"].get_parameter("weight")[list(classes)]
     with torch.no_grad():
-        return torch.einsum("nchw,nc->nhw", net.up_to_stage(images, 5), weight)
+        return torch.einsum("nchw,nc->nhw", net.up_to_stage(images, HEAD), weight)
 
 
 def _hirescam(net: VGG, images: Tensor, classes: Sequence[int]) -> Tensor:
     """Draelos & Carin 2020: activation times gradient, place by place, added over channels."""
     activation = nn.Sequential(net.normalize, *net.features[:-1])(images).requires_grad_()
-    logits = net.from_stage(net.features[-1](activation), 5)
+    logits = net.from_stage(net.features[-1](activation), HEAD)
     (gradient,) = torch.autograd.grad(_chosen(logits, classes), activation)
     found: Tensor = (activation * gradient).sum(dim=1)
     return found

@@ -12,7 +12,7 @@ from figleaf.data.decode import resize
 from figleaf.errors import FigleafError
 from figleaf.progress import track
 from figleaf.skin.codes import Code, Floats, Pictures, State, numbered
-from figleaf.vgg.network import CONVOLUTIONS_PER_STAGE, STRIDE, VGG
+from figleaf.vgg.network import CONVOLUTIONS_PER_STAGE, HEAD, STRIDE, VGG
 from figleaf.vgg.pretrained import read
 from figleaf.vgg.weights import initialise, load, rebuild
 
@@ -48,7 +48,7 @@ class VggCode(Code):
         for start in track(starts, "Looking", len(starts)) if len(starts) > 1 else starts:
             batch = np.stack([resize(picture, self.size) for picture in pictures[start : start + _BATCH]])
             rgb = torch.from_numpy(batch).permute(0, 3, 1, 2).to(memory_format=torch.channels_last)
-            codes.append(self.network_.up_to_stage(rgb, 5).mean((2, 3)).double().numpy())
+            codes.append(self.network_.up_to_stage(rgb, HEAD).mean((2, 3)).double().numpy())
         found = np.concatenate(codes)
         # A picture that no feature answers to stays at 0, in the middle of all others.
         return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
