@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,7 @@ def test_mlflow_serves_the_champion_with_the_numbers_of_predict(
         [*command, "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)],
         env={
             **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # MLflow asks it for uvicorn
             "MLFLOW_TRACKING_URI": f"sqlite:///{place}/home/mlflow.db",
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         },
@@ -351,5 +353,6 @@ def test_mlflow_serves_the_champion_with_the_numbers_of_predict(
         assert b"NaN" not in odd, "no JSON"
         assert [row["error"] is None for row in json.loads(odd)["predictions"]] == [True, False, False]
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait(10)

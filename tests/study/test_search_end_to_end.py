@@ -187,9 +187,9 @@ def test_two_drivers_at_once_share_the_trials(capsys: pytest.CaptureFixture[str]
 
 def test_ctrl_c_queues_what_was_stopped_and_the_next_driver_goes_on_with_it() -> None:
     declare("stopped", rates=[0.045, 0.035], epochs=2 * EPOCHS)
-    process = driver("stopped", "--jobs", "1")
+    process, before = driver("stopped", "--jobs", "1"), journals_bytes()
     # Not asked of the tracker, which hears of a run late: on a busy machine both would be done.
-    until(lambda: journals_bytes() > 1000, process)
+    until(lambda: journals_bytes() > before + 1000, process)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == 130
