@@ -39,7 +39,11 @@ CLAIMS = {
     "base_install": ("mb", "at most 250", "megabytes of the base installation, which predicts without torch"),
     "shards": ("cold_ratio", "at least 1.5", "reading pictures from shards, not in memory, against single files"),
     "compress": ("speedup", "at least 1.5", "VGG16 at 224 px, fc head, against a gap head at half the multiplications"),
-    "time_to_quality": ("ratio", "at least 4", "seconds to AUROC .98 on val (skin-area proxy): torchvision's recipe, ours"),
+    "time_to_quality": (
+        "ratio",
+        "at least 4",
+        "seconds to AUROC .98 on val (skin-area proxy): torchvision's recipe, ours",
+    ),
     "startup": ("help_s", "at most 0.5", "seconds of `figleaf --help`"),
 }
 
