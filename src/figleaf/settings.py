@@ -215,6 +215,7 @@ class MethodConfig:
     )  # score test under these, too; see `figleaf.evaluate.perturbations`
     aggregate: str = "max"  # windows, proposals, skin_regions: max | top3 | mean | noisy_or of the boxes
     explain: str | None = None  # measure the class maps of this method, too: cam, gradcam, ..., or random, gaussian
+    exported: str | None = None  # in a study: score with the weights in this file: onnx | onnx_float16 | onnx_int8
 
 
 @dataclass(frozen=True)

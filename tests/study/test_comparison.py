@@ -302,6 +302,10 @@ def test_comparisons_survive_the_way_through_the_records(study: Study, tmp_path:
         (("baseline: plain", "baseline: plain, factorial: true"), "not both"),
         (("baseline: plain", "factorial: true"), "expected a grid of factors"),
         (("baseline: plain", "pivot: [a, b]"), "expected two factors of grid"),
+        (
+            ("baseline: plain", "baseline: plain, test: groups, compared: time/train_seconds"),
+            "table.test=groups: no resample of the test set changes what a run took",
+        ),
         (("fit: {arm: plain}", "fit: {arm: no}"), "fit.arm"),
         (("fit: {arm: plain}", "fit: 3"), "fit=3: expected a group of keys or null"),
     ],
@@ -322,3 +326,21 @@ def test_a_metric_that_cannot_be_resampled_is_named(study: Study, tmp_path: Path
     ]
     with pytest.raises(FigleafError, match=r"table\.compared=test/prevalence"):
         compare_study(odd, trials)
+
+
+def test_what_a_run_took_is_compared_over_seeds_alone(study: Study, tmp_path: Path) -> None:
+    timed = replace(study, table=replace(study.table, compared="time/train_seconds"))
+    took = {"plain": 20.0, "better": 14.0, "same": 20.0}
+    trials = []
+    for trial in recorded(study, tmp_path, dict.fromkeys(study.arms, 1.0)):
+        noise = np.random.default_rng([trial.seed, list(took).index(trial.arm)]).normal(0, 0.5)
+        metrics_ = trial.run.metrics | {"time/train_seconds": took[trial.arm] + noise}
+        trials.append(replace(trial, run=replace(trial.run, metrics=metrics_)))
+    found = compared(timed, trials)
+    assert found.supported() == {"better"}
+    table = comparison_table(timed, found)
+    assert "P(greater)" in table.header
+    assert "hierarchical" not in " ".join(table.caption)
+    better = table.rows[0]
+    assert better[3].text == "-", "no groups in seconds"
+    assert better[5].text == "0.00"

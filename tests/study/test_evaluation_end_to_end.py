@@ -32,6 +32,8 @@ seeds: [1, 2]
 arms:
   single: {evaluate: {method: single}}
   dense: {evaluate: {method: dense, scales: [1, 64], flip: true}}
+  float16: {evaluate: {exported: onnx_float16}}
+  int8: {evaluate: {exported: onnx_int8}}
 table:
   baseline: single
   columns: [{key: test/auroc, format: .4f}, {key: cost/passes, format: .0f, per: arm}]
@@ -83,6 +85,21 @@ def test_a_single_view_finds_what_the_training_found(records: dict[str, Record])
         np.testing.assert_allclose(found.predictions.logits, own.logits, rtol=1e-4, atol=1e-4)
         for key in ("val/auroc", "test/auroc", "test/n", "cost/gmacs", "cost/parameters"):
             assert found.metrics[key] == pytest.approx(source.metrics[key], rel=1e-4), key
+
+
+def test_an_exported_file_is_measured_by_its_own_answers_its_size_and_its_speed(records: dict[str, Record]) -> None:
+    for seed in (1, 2):
+        single = records[f"single-{seed}"]
+        for name, bits, near in (("float16", 16, 5e-3), ("int8", 8, 0.3)):
+            found = records[f"{name}-{seed}"]
+            assert found.tags["figleaf.best_sha256"] == single.tags["figleaf.best_sha256"]
+            scores, before = (one.predictions.table["score"].to_numpy() for one in (found, single))
+            assert 0 < np.abs(scores - before).max() < near, "lossy, and of the same network"
+            assert found.metrics["cost/parameters"] == single.metrics["cost/parameters"]
+            weights = found.metrics["cost/parameters"] * bits / 8e6
+            assert weights * 0.9 < found.metrics["cost/megabytes"] < weights + 0.2
+            assert found.metrics["time/ms_per_image_1"] > 0
+            assert found.metrics["time/ms_per_image_2"] > 0
 
 
 def test_another_method_scores_otherwise_and_chooses_its_own_threshold_on_val(records: dict[str, Record]) -> None:

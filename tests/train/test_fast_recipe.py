@@ -125,6 +125,7 @@ def test_training_stops_once_the_target_is_reached() -> None:
     assert whole.metrics["cost/epochs"] == 6
     assert early.metrics["cost/epochs"] < 6
     assert early.metrics["val/auroc"] >= 0.6
+    assert (whole.metrics["val/target_reached"], early.metrics["val/target_reached"]) == (0, 1)
 
 
 def test_a_computed_layer_and_loaded_weights_are_refused(tmp_path: Path) -> None:

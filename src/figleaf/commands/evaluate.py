@@ -67,6 +67,11 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.train.inputs import decode_for, read_manifest
 
     method, perturbations = method_of(config), perturbations_of(config)
+    if config.exported is not None:
+        raise FigleafError(
+            f"exported={config.exported}: for the arms of a study; export the run with format=[{config.exported}] and "
+            "give the file in the place of the run"
+        )
     if config.explain is not None and (method != Method() or perturbations):
         raise FigleafError(f"explain={config.explain}: of a single view; leave method, scales, flip and perturb alone")
     # A file needs no tracker, and the data may be wrong in ways that should be said before a store is opened.

@@ -173,10 +173,7 @@ def _calibration(config: ExportConfig, data: DataConfig, size: int) -> NDArray[n
 
     manifest = own_manifest(data, "to calibrate on", "leave out onnx_int8").select("train")
     decoded = decode_for(manifest, size, data, home())
-    usable = np.flatnonzero(decoded.usable)
-    chosen = np.unique(np.linspace(0, len(usable) - 1, min(config.calibration_images, len(usable))).astype(int))
-    pixels: NDArray[np.uint8] = decoded.pixels[usable[chosen]]
-    return pixels
+    return decoded.evenly(np.flatnonzero(decoded.usable), config.calibration_images)
 
 
 def _quality(config: ExportConfig, data: DataConfig, needed: bool) -> "Quality | None":

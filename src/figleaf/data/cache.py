@@ -48,6 +48,12 @@ class DecodedImages:
         """Which rows hold a picture, bool (N,). The others must never be trained on: they are black."""
         return np.array([error is None for error in self.errors], bool)
 
+    def evenly(self, rows: NDArray[np.intp], count: int) -> NDArray[np.uint8]:
+        """At most `count` of the pictures at `rows`, evenly spread over them: (n, S, S, 3)."""
+        chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
+        found: NDArray[np.uint8] = self.pixels[rows[chosen]]
+        return found
+
 
 def decode_cached(
     manifest: Manifest,

@@ -30,6 +30,7 @@ POWER = 0.8
 _RESAMPLES = 2000
 _SLICE = "slice/"
 _PUBLISHED = "published/"
+_COSTS = ("time/", "cost/")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Comparisons:
     def n_seeds(self) -> int:
         """The fewest pairs of any comparison."""
         return min((effect.paired.n for effect in self.effects if effect.paired), default=0)
+
+    @property
+    def of_costs(self) -> bool:
+        """Whether `key` is what a run took, seconds or epochs, which no resample of the test set changes."""
+        return self.key.startswith(_COSTS)
 
     @property
     def can_support(self) -> bool:
@@ -177,8 +183,12 @@ def _no_system(runs: Mapping[int, Record], seeds: Sequence[int], key: str) -> st
 def _measure(records: Mapping[str, Mapping[int, Record]], key: str) -> MeasuredArms:
     """`key`, such as test/auroc or test/slice/hands/crop/auroc, of every run and under the same resamples.
 
+    Of a cost, such as time/train_seconds, there are no resamples.
     What was decided at 0.5 (`test/published/recall`) is decided so here, all else at the run's threshold from val.
     """
+    if key.startswith(_COSTS):
+        values = {arm: {seed: run.metrics[key] for seed, run in runs.items()} for arm, runs in records.items()}
+        return MeasuredArms(values, {}, 0, 0, 0)
     split, _, rest = key.partition("/")
     name = rest.rpartition("/")[2]
     within = rest.removeprefix(_SLICE).rpartition("/")[0] if rest.startswith(_SLICE) else None
@@ -236,7 +246,9 @@ def _compare(measured: MeasuredArms, more: Sequence[str], less: Sequence[str]) -
     return compare_arms(a, b, resampled_a=resampled_a, resampled_b=resampled_b)
 
 
-def _mean_of(measured: MeasuredArms, arms: Sequence[str]) -> tuple[dict[int, float], dict[int, Floats]]:
+def _mean_of(measured: MeasuredArms, arms: Sequence[str]) -> tuple[dict[int, float], dict[int, Floats] | None]:
     seeds = sorted(set.intersection(*(set(measured.values[arm]) for arm in arms)))
     values = {seed: float(np.mean([measured.values[arm][seed] for arm in arms])) for seed in seeds}
+    if not measured.resampled:
+        return values, None
     return values, {seed: np.mean([measured.resampled[arm][seed] for arm in arms], axis=0) for seed in seeds}

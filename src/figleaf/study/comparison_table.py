@@ -28,9 +28,10 @@ def comparison_table(study: Study, found: Comparisons) -> Table:
     column = column_of(study, found.key)
     of_systems = study.table.test == "groups"
     first = "Effect" if not found.against else f"Against {found.against}"
+    header = ["P(greater)" if found.of_costs and name == "P(better)" else name for name in _HEADER]
     return Table(
         title=f"{title_of(study)}: differences in {column.label or column.key}",
-        header=[first, f"Difference in {column.label or column.key}", *(_SYSTEMS_HEADER if of_systems else _HEADER)],
+        header=[first, f"Difference in {column.label or column.key}", *(_SYSTEMS_HEADER if of_systems else header)],
         rows=[_row(effect, column) for effect in found.effects],
         caption=_systems_caption(found) if of_systems else _caption(found),
         notes=[],
@@ -182,6 +183,16 @@ def _systems_caption(found: Comparisons) -> list[str]:
     return sentences + [f"{arm} is not compared: {why}." for arm, why in found.left_out]
 
 
+def _of_costs_or_quality(found: Comparisons) -> list[str]:
+    if found.of_costs:
+        return ["Over seeds: Student's t interval.", "P(greater): the share of pairs in which it was more."]
+    return [
+        "Over seeds: Student's t interval. Over seeds and groups: hierarchical bootstrap of seeds and of the groups of "
+        f"the test set ({found.n_samples} images in {found.n_groups} groups{_left_out(found)}).",
+        "P(better): the share of pairs that were better.",
+    ]
+
+
 def _left_out(found: Comparisons) -> str:
     return f", {found.n_left_out} more without a score in some run" if found.n_left_out else ""
 
@@ -199,9 +210,7 @@ def _caption(found: Comparisons) -> list[str]:
     sentences = [
         what,
         f"Paired by seed, {pairs} pairs: mean difference ± its sample standard deviation.",
-        "Over seeds: Student's t interval. Over seeds and groups: hierarchical bootstrap of seeds and of the groups of "
-        f"the test set ({found.n_samples} images in {found.n_groups} groups{_left_out(found)}).",
-        "P(better): the share of pairs that were better.",
+        *_of_costs_or_quality(found),
         f"p: exact two-sided signed-rank test, with so many pairs never below {floor:.4f}; Holm's correction over "
         f"{len(found.effects)} comparison{'s' * (len(found.effects) > 1)}.",
         f"Bold: supported at {ALPHA:g} by the corrected test.",

@@ -22,6 +22,8 @@ from figleaf.study.table import Stat, arm_stat, column_of, compared_key
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = ("-", "--", ":", "-.")
 _GRID = np.linspace(0.0, 1.0, 401)
+_GREATER_IS_BETTER = {"auroc", "auprc", "accuracy", "precision", "recall", "f1", "recall_at_1fpr", "recall_at_5fpr"}
+_COSTS = {"cost/gmacs": "GMACs a picture"}
 _NEARLY_ALL = 0.97  # of the unsafe samples: where an ROC curve has nothing more to tell
 
 
@@ -98,31 +100,52 @@ def differences_plot(study: Study, found: Comparisons) -> Figure:
 
 
 def cost_plot(study: Study, trials: Sequence[Trial]) -> Figure | None:
-    """The compared metric, mean and 95 % over seeds, against the work a picture takes; None when all take the same."""
+    """The compared metric against what a picture costs (`figure.cost`), with 95 % over seeds or, without, over groups.
+
+    Where more of the metric is better the Pareto front is drawn: its arms have no other that costs no more and is
+    better. None when all cost the same.
+    """
     key = compared_key(study)
-    column = column_of(study, key)
+    column, price_column = column_of(study, key), column_of(study, study.figure.cost)
     points: dict[str, tuple[float, Stat]] = {}
     for arm in study.arms:
         members = [trial for trial in trials if trial.arm == arm]
-        price, stat = arm_stat(members, "cost/gmacs"), arm_stat(members, key, column.scale)
+        price, stat = arm_stat(members, price_column.key, price_column.scale), arm_stat(members, key, column.scale)
         if price is not None and stat is not None and np.isfinite(stat.mean):
             points[arm] = (price.mean, stat)
     if len({price for price, _ in points.values()}) < 2:
         return None
+    means = {arm: (x, stat.mean) for arm, (x, stat) in points.items()}
+    front = pareto_front(means) if key.rpartition("/")[2].removeprefix("pixel_") in _GREATER_IS_BETTER else []
     with mpl.rc_context(dict(STYLE)):
         figure = study_figure(study, (7.0, 4.6))
         axes: Axes = figure.subplots()
-        for look, (arm, (x, stat)) in zip(looks(len(points)), points.items(), strict=True):
-            color = look["color"]
-            if stat.over_seeds is not None:
-                axes.plot((x, x), stat.over_seeds, color=color, linewidth=4, alpha=0.35)
-            axes.plot(x, stat.mean, "D", color=color, markersize=8, markeredgecolor="white", label=arm)
+        for arm, (x, stat) in points.items():
+            color = BLUE if arm in front or not front else GREY
+            if (bounds := stat.over_seeds or stat.over_groups) is not None:
+                axes.plot((x, x), bounds, color=color, linewidth=2, alpha=0.3)
+            axes.plot(x, stat.mean, "D", color=color, markersize=6, markeredgecolor="white", zorder=3)
+            axes.annotate(arm, (x, stat.mean), (4, 4), textcoords="offset points", fontsize=7, color=color)
+        if front:
+            label = "Pareto front: nothing that costs no more is better"
+            axes.plot(*zip(*(means[arm] for arm in front), strict=True), color=BLUE, linewidth=1, label=label)
+            figure.legend(loc="outside lower center", fontsize=8)
         costs = [x for x, _ in points.values()]
         if max(costs) > 3 * min(costs):
             axes.set_xscale("log")
-        axes.set(xlabel="GMACs a picture", ylabel=column.label or key)
-        figure.legend(loc="outside lower center", ncols=min(4, len(points)), fontsize=8)
+        name = _COSTS.get(price_column.key, price_column.label or price_column.key)
+        axes.set(xlabel=name, ylabel=column.label or key)
+        axes.margins(x=0.12)
     return figure
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Which of the (cost, worth) have no other that costs no more and is worth more; cheapest first, ties left out."""
+    front: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if not front or points[name][1] > points[front[-1]][1]:
+            front.append(name)
+    return front
 
 
 def looks(count: int) -> list[Mapping[str, str]]:

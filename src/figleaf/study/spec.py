@@ -110,6 +110,7 @@ class FigureSpec:
 
     key: str | None = None  # the interval plot's metric; default: the table's first column
     curve: str = "epoch/val_auroc"  # recorded once an epoch
+    cost: str = "cost/gmacs"  # against which the compared metric is drawn; or cost/megabytes, time/...
 
 
 @dataclass(frozen=True)
@@ -321,6 +322,10 @@ def _check_comparisons(study: Study) -> None:
         raise FigleafError(f"table.test={table.test}: expected seeds or groups")
     if table.test == "groups" and table.baseline is None:
         raise FigleafError("table.test=groups: name a table.baseline that the other arms are compared with")
+    if study.table.test == "groups" and (study.table.compared or study.table.columns[0].key).startswith(
+        ("time/", "cost/")
+    ):
+        raise FigleafError("table.test=groups: no resample of the test set changes what a run took; leave it at seeds")
     if table.factorial:
         if table.baseline is not None:
             raise FigleafError("table: give a baseline or factorial, not both: they are two families of tests")

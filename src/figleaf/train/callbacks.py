@@ -166,6 +166,11 @@ class BestWeights(Callback):
         self.last_improved = -1  # the epoch since which patience counts: of the best, or of the last plateau drop
         self.drops = 0
 
+    @property
+    def reached(self) -> bool | None:
+        """Whether the best validation reached the target; None without one, or before any validation."""
+        return None if self.target is None or self.best is None else self.best[0] >= self.target
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Compare, keep, stop."""
         module: Classifier = pl_module
@@ -177,7 +182,7 @@ class BestWeights(Callback):
                 self.save(module.selected)
         if self.patience and epoch - self.best_epoch >= self.patience:
             trainer.should_stop = True
-        if self.target is not None and value[0] >= self.target:
+        if self.reached:
             trainer.should_stop = True
         if self.plateau is None:
             return

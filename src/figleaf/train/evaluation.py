@@ -20,6 +20,7 @@ from figleaf.evaluate.saved_scorer import scorer_of
 from figleaf.files import sha256_file
 from figleaf.tracking.find import FoundRun, runs
 from figleaf.tracking.store import open_store
+from figleaf.train.exported import export_to_measure, require_exported
 from figleaf.train.folder import RunFolder
 from figleaf.train.inputs import Inputs, decode_for, masks_for
 from figleaf.train.measure import cost_metrics, final_metrics
@@ -58,6 +59,12 @@ def require_method(method: MethodConfig, config: TrainConfig) -> None:
             raise FigleafError("method=search: searches by a network's features, and these runs are of no network")
         return
     perturbations_of(method)
+    if method.exported is not None:
+        if method != MethodConfig(exported=method.exported):
+            raise FigleafError(f"exported={method.exported}: measured by a single view; leave the other settings alone")
+        if not isinstance(config.model, ModelConfig):
+            raise FigleafError(f"exported={method.exported}: of networks, and these runs are of none")
+        require_exported(method.exported, config.model.head)
     if method.explain is not None:
         if method_of(method) != Method() or method.perturb:
             raise FigleafError(
@@ -83,9 +90,9 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
 
     `cost/passes` and `cost/gmacs` are those of one picture. `time/scored_per_second` counts pictures of val and test,
     decoded before. With `perturb` the test split is scored under those perturbations, too; see
-    `figleaf.evaluate.robustness`. With `explain` the class maps are measured, too; see `figleaf.train.explaining`. A
-    search is measured as in `figleaf.train.searching`. Raises `FigleafError` when the
-    trained run, or its weights, are not in the tracker.
+    `figleaf.evaluate.robustness`. With `explain` the class maps are measured, too; see `figleaf.train.explaining`. With
+    `exported` a file of the weights answers; see `figleaf.train.exported`. A search is measured as in
+    `figleaf.train.searching`. Raises `FigleafError` when the trained run, or its weights, are not in the tracker.
     """
     assert config.evaluation is not None, "what this module is for"
     require_method(config.evaluation, config)
@@ -109,6 +116,10 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
     # On the CPU the scores of a GPU's run are the same to rounding, and the record says on what they were computed.
     device = "cuda" if config.trainer.accelerator == "gpu" and torch.cuda.is_available() else "cpu"
     scorer = scorer_of(weights, device)
+    net = scorer.net if isinstance(scorer, TorchScorer) else None
+    of_file: dict[str, float] = {}
+    if config.evaluation.exported is not None:
+        scorer, of_file = export_to_measure(weights, config.evaluation.exported, inputs)
     decode = partial(decode_for, inputs.manifest, data=config.data, home=home())
     # Before the clock runs.
     pictures = {
@@ -129,19 +140,20 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
     if config.evaluation.explain is not None:
         from figleaf.train.explaining import with_map_measures
 
-        assert isinstance(scorer, TorchScorer), "what require_method has seen to"
+        assert net is not None, "what require_method has seen to"
         masks = masks_for(inputs.manifest, scorer.input_size, config.data, home())
         explain = config.evaluation.explain
         predictions, of_maps = with_map_measures(
-            predictions, scorer.net, inputs.manifest, inputs.pictures, masks, explain, config.seed
+            predictions, net, inputs.manifest, inputs.pictures, masks, explain, config.seed
         )
     found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
     found |= of_maps
-    if isinstance(scorer, TorchScorer):
-        passes, gmacs = method.cost(scorer.net, pictures[max(pictures)].pixels)
-        found |= cost_metrics(scorer.net) | {"cost/passes": passes, "cost/gmacs": gmacs}
+    if net is not None:
+        passes, gmacs = method.cost(net, pictures[max(pictures)].pixels)
+        found |= cost_metrics(net) | {"cost/passes": passes, "cost/gmacs": gmacs}
     else:
         found["cost/megabytes"] = weights.stat().st_size / 1e6
+    found |= of_file
     found["time/scored_per_second"] = int(predictions.is_scored.sum()) / seconds
     recorder.start_at(0)
     if names:

@@ -125,18 +125,18 @@ def _run(
     if config.network.whiten:
         whiten(module.network, inputs.pictures.pixels, objective.rows("train"), config.seed)
     clock = MetricRows(recorder.record, config.trainer.log_every_steps)
+    best = BestWeights(
+        lambda net: keep_best(net, folder, inputs, config),
+        patience=config.trainer.early_stopping,
+        plateau=plateau(config),
+        target=config.trainer.target,
+    )
     if not config.trainer.epochs:
         if rank == 0:
             keep_best(module.selected, folder, inputs, config)
         finished_steps = share(0, rank, world_size)  # no rank reads the file before it is written
     elif checkpoint is None or not checkpoint["finished"]:
         module.frozen = frozen_features(module.network, inputs, config)
-        best = BestWeights(
-            lambda net: keep_best(net, folder, inputs, config),
-            patience=config.trainer.early_stopping,
-            plateau=plateau(config),
-            target=config.trainer.target,
-        )
         durable = DurableCheckpoint(
             folder.last, seconds=config.trainer.checkpoint_seconds, offset=recorder.offset, commit=recorder.commit
         )
@@ -155,9 +155,12 @@ def _run(
         finished_steps = checkpoint["global_step"]
         module.load_state_dict(checkpoint["state_dict"])
         clock.load_state_dict(checkpoint["callbacks"]["MetricRows"])
+        best.load_state_dict(checkpoint["callbacks"]["BestWeights"])
     measured = objective.measure(folder.best, module.selected, config, plan)
     net = module.selected.to(device_of(config))
     found = measured.metrics | cost_metrics(net) | {"cost/epochs": finished_steps / plan.steps_per_epoch}
+    if best.reached is not None:
+        found["val/target_reached"] = float(best.reached)
     if finished_steps:
         images = finished_steps * plan.batch_size
         found |= clock_metrics(net, images, clock.train_seconds, config.trainer.precision)
