@@ -1,4 +1,4 @@
-"""The configuration: `figleaf.settings` is the schema, `conf/` holds the values, Hydra composes them.
+"""The configuration: `conf/` holds the values, Hydra composes them; the schema is in `settings` and `command_settings`.
 
 This is the only room that knows Hydra and OmegaConf, with `figleaf.overrides` for the grammar of `key=value`.
 Everything else receives plain frozen dataclasses.
@@ -17,35 +17,37 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from figleaf.architecture import completed, header
-from figleaf.errors import FigleafError
-from figleaf.files import sha256_file
-from figleaf.overrides import addressed, combinations
-from figleaf.settings import (
-    ARCHITECTURE,
+from figleaf.command_settings import (
     ROOTS,
-    AugmentConfig,
     CalibrateConfig,
     CheckConfig,
     CompressConfig,
-    DataConfig,
-    DistillConfig,
     EvaluateConfig,
     ExportConfig,
     LaunchConfig,
     LauncherConfig,
+    ReportConfig,
+    SimilarConfig,
+    VisualizeConfig,
+    WebConfig,
+)
+from figleaf.errors import FigleafError
+from figleaf.files import sha256_file
+from figleaf.overrides import addressed, combinations
+from figleaf.rules import Rule
+from figleaf.settings import (
+    ARCHITECTURE,
+    AugmentConfig,
+    DataConfig,
+    DistillConfig,
     MethodConfig,
     ModelConfig,
     OptimizerConfig,
-    ReportConfig,
-    Rule,
     SearchConfig,
-    SimilarConfig,
     SkinConfig,
     TrackingConfig,
     TrainConfig,
     TrainerConfig,
-    VisualizeConfig,
-    WebConfig,
     groups_of,
 )
 
@@ -65,7 +67,6 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "ReportConfig",
-    "Rule",
     "SearchConfig",
     "SimilarConfig",
     "SkinConfig",

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from figleaf.config import MethodConfig, Rule, from_dict
+from figleaf.config import MethodConfig, from_dict
 from figleaf.errors import FigleafError
+from figleaf.rules import Rule, one_of
 from figleaf.study.plain_yaml import read_yaml
 from figleaf.study.search.spec import SearchSection, search_spelled_out
 
@@ -21,10 +22,6 @@ SELECTED = "selected"  # in expected.yaml: whichever arm was selected, so no arm
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _NOT_NAMES = {"true", "false", "null", "nan", "inf", SELECTED}
 _SET_BY_THE_STUDY = {"study", "arm", "seed", "name", "evaluation"}
-
-
-def _one_of(*names: str) -> dict[str, Rule]:
-    return {"rule": Rule(lambda value: value in names, "one of " + ", ".join(names))}
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Selection:
         default="val/auroc",
         metadata={"rule": Rule(lambda key: not key.startswith("test/"), "a metric of val: test never chooses")},
     )
-    mode: str = field(default="max", metadata=_one_of("max", "min"))
+    mode: str = field(default="max", metadata=one_of("max", "min"))
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Column:
         },
     )
     # seeds: mean ± sd; arm: one value that an arm's runs share, such as its parameters
-    per: str = field(default="seeds", metadata=_one_of("seeds", "arm"))
+    per: str = field(default="seeds", metadata=one_of("seeds", "arm"))
     scale: float = 1.0  # shown value = recorded value * scale
     # Adds a column each: over seeds (Student's t, three or more) or over the groups of the test set (bootstrap)
     interval: list[str] = field(default_factory=list)

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from figleaf.config import Rule
 from figleaf.errors import FigleafError
+from figleaf.rules import Rule, at_least, one_of
 
 SAMPLERS = ("tpe", "random", "grid", "cmaes")
 PRUNERS = ("none", "median", "hyperband")
@@ -26,14 +26,6 @@ SET_BY_THE_SEARCH = {"seed", "study", "arm", "name", "parent_run_id"}
 _NOT_SEARCHED = SET_BY_THE_SEARCH | {"resume", "evaluation", "tracking", "trainer.devices", "trainer.num_nodes"}
 SEARCH_TAG = "figleaf.search"  # of a trial's run: the study whose search it belongs to
 EXAMPLE = "search: {space: {optimizer.lr: {low: 1.0e-4, high: 1.0e-1, log: true}}, trials: 20}"
-
-
-def _one_of(*names: str) -> dict[str, Rule]:
-    return {"rule": Rule(lambda value: value is None or value in names, "one of " + ", ".join(names))}
-
-
-def _at_least(low: int) -> dict[str, Rule]:
-    return {"rule": Rule(lambda value: value is None or value >= low, f"at least {low}")}
 
 
 @dataclass(frozen=True)
@@ -87,14 +79,14 @@ class SearchSection:
             )
         },
     )
-    mode: str | None = field(default=None, metadata=_one_of("max", "min"))  # default: by the metric
+    mode: str | None = field(default=None, metadata=one_of("max", "min"))  # default: by the metric
     arm: str | None = None  # whose overrides the trials start from; default: none but the study's base
-    sampler: str = field(default="tpe", metadata=_one_of(*SAMPLERS))
-    pruner: str = field(default="none", metadata=_one_of(*PRUNERS))
-    trials: int | None = field(default=None, metadata=_at_least(1))  # default: 20; with grid: every combination
-    seed: int = field(default=0, metadata=_at_least(0))  # the sampler's
-    startup: int = field(default=5, metadata=_at_least(0))  # trials before tpe and cmaes learn and median prunes
-    warmup: int = field(default=1, metadata=_at_least(1))  # epochs that every trial gets
+    sampler: str = field(default="tpe", metadata=one_of(*SAMPLERS))
+    pruner: str = field(default="none", metadata=one_of(*PRUNERS))
+    trials: int | None = field(default=None, metadata=at_least(1))  # default: 20; with grid: every combination
+    seed: int = field(default=0, metadata=at_least(0))  # the sampler's
+    startup: int = field(default=5, metadata=at_least(0))  # trials before tpe and cmaes learn and median prunes
+    warmup: int = field(default=1, metadata=at_least(1))  # epochs that every trial gets
 
     def metric_and_mode(self, key: str, mode: str) -> tuple[str, str]:
         """What is judged and whether max or min is better; `key` and `mode` are those of the study's `select`."""
