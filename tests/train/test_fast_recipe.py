@@ -17,6 +17,8 @@ from figleaf.train.growth import Growth, growth_of
 from figleaf.train.inputs import load_inputs
 from figleaf.train.module import Classifier
 from figleaf.train.task import train
+from figleaf.vgg.cost import gmacs
+from small_vgg import network
 
 FAST = ["data=digits", "model=debug", "model.dropout=0", "trainer.intervals=0", "trainer.threads=1", "trainer.epochs=2"]
 
@@ -102,6 +104,14 @@ def test_the_first_steps_of_a_training_see_small_pictures(monkeypatch: pytest.Mo
 def test_networks_whose_pictures_cannot_grow_are_refused(model: ModelConfig, expected: str) -> None:
     with pytest.raises(FigleafError, match=expected):
         growth_of(model, TrainerConfig(grow_from=32), 10)
+
+
+def test_the_work_of_small_pictures_is_not_counted_as_that_of_large_ones() -> None:
+    net, growth = network(), Growth(32, 64, 2)
+    assert [growth.size(step) for step in range(4)] == [32, 48, 64, 64]
+    expected = (gmacs(net, 32) + gmacs(net, 48) + 2 * gmacs(net, 64)) / 4
+    assert growth.mean_gmacs(net, 4) == pytest.approx(expected)
+    assert expected < gmacs(net)
 
 
 def test_biases_of_batch_norms_learn_faster_and_decay_no_more_than_before() -> None:

@@ -4,6 +4,7 @@
 that the cache holds one size.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch.nn.functional import interpolate
 
 from figleaf.config import ModelConfig, TrainerConfig
 from figleaf.errors import FigleafError
-from figleaf.vgg.network import STRIDE
+from figleaf.vgg.cost import gmacs
+from figleaf.vgg.network import STRIDE, VGG
 
 _GRAIN = STRIDE // 2  # sizes are multiples of it: a finer one is cut off by the poolings
 
@@ -37,6 +39,11 @@ class Growth:
         if size >= rgb.shape[-1]:
             return rgb
         return interpolate(rgb.float(), size=(size, size), mode="bilinear", antialias=True)
+
+    def mean_gmacs(self, net: VGG, steps: int) -> float:
+        """Billions of multiply-accumulates of a picture, forward, as the mean over the first `steps`, one or more."""
+        sizes = Counter(self.size(step) for step in range(steps))
+        return sum(count * gmacs(net, size) for size, count in sizes.items()) / steps
 
 
 def growth_of(model: ModelConfig, trainer: TrainerConfig, total_steps: int) -> Growth | None:

@@ -122,14 +122,18 @@ def cost_metrics(net: VGG) -> dict[str, float]:
 _PRODUCT_DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-def clock_metrics(net: VGG, images: int, seconds: float, precision: str = "32-true") -> Mapping[str, float]:
+def clock_metrics(
+    net: VGG, images: int, seconds: float, precision: str = "32-true", mean_gmacs: float | None = None
+) -> Mapping[str, float]:
     """What depends on the machine: time, speed, memory. `images` were trained on in `seconds`.
+
+    `mean_gmacs` is a picture's work where pictures were not all of the network's input size.
 
     FLOP utilisation relates the training's arithmetic (three times the forward pass) to what a large matrix product
     in the training's `precision` reaches on the same device a moment later.
     """
     per_second = images / seconds
-    achieved = 3 * 2 * gmacs(net) * per_second
+    achieved = 3 * 2 * (gmacs(net) if mean_gmacs is None else mean_gmacs) * per_second
     device = next(net.parameters()).device
     # ru_maxrss is in KiB on Linux.
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

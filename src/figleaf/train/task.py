@@ -163,6 +163,7 @@ def _run(
         found["val/target_reached"] = float(best.reached)
     if finished_steps:
         images = finished_steps * plan.batch_size
-        found |= clock_metrics(net, images, clock.train_seconds, config.trainer.precision)
+        work = None if module.growth is None else module.growth.mean_gmacs(net, finished_steps)
+        found |= clock_metrics(net, images, clock.train_seconds, config.trainer.precision, work)
     recorder.finish(replace(measured, metrics=found), finished_steps)
     return found
