@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from made_up import DATA_HASH, all_done, tracked, write_study
 
+from figleaf.commands.run_names import named_run
 from figleaf.config import TrackingConfig, fingerprint
 from figleaf.errors import FigleafError
 from figleaf.study.best import find_best
@@ -87,6 +88,15 @@ def test_the_best_of_a_study_is_of_the_arm_with_the_dagger() -> None:
 def test_the_best_of_an_arm_is_its_best_run_on_val_candidate_or_not() -> None:
     assert best("best:made:lucky") == "lucky-1 0.97"
     assert best("best:made:reference") == "reference-1 0.99"
+
+
+def test_a_trial_s_name_finds_the_run_that_counts_for_it_whoever_trained_it() -> None:
+    assert named_run("made/steady-0", HERE).name == "steady-0 0.92"
+    assert named_run("made/steady-1", HERE).name == "steady-1 0.94", "trained for another study"
+    with pytest.raises(FigleafError, match=r"run=made/steady-7: there is none; trials of made with runs: lucky-0"):
+        named_run("made/steady-7", HERE)
+    with pytest.raises(FigleafError, match=r"run=begun/lucky-0: there is none"):
+        named_run("begun/lucky-0", HERE)
 
 
 def test_an_arm_that_lacks_a_run_is_named_only_when_asked_for() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from figleaf.config import TrackingConfig, home
 from figleaf.errors import FigleafError
-from figleaf.study.best import PREFIX, find_best
+from figleaf.study.best import PREFIX, find_best, find_trial
 from figleaf.tracking.find import EVALUATION, KIND_TAG, SEARCH, FoundRun, find_run
 from figleaf.tracking.registry import RUN_TAG, SCHEME, Version, find_version
 from figleaf.tracking.store import open_store
@@ -25,7 +25,13 @@ def named_run(reference: str, tracking: TrackingConfig, kind: str | None = None,
         return find_best(reference, tracking, key)
     if reference.startswith(SCHEME):
         return _run_of(find_version(open_store(tracking.uri, home()), reference), tracking)
-    return find_run(open_store(tracking.uri, home()), reference, kind, key)
+    try:
+        return find_run(open_store(tracking.uri, home()), reference, kind, key)
+    except FigleafError:
+        # Slower: every configuration of the study is composed.
+        if (counted := find_trial(reference, tracking)) is None:
+            raise
+        return counted
 
 
 def _run_of(version: Version, tracking: TrackingConfig) -> FoundRun:

@@ -1,4 +1,7 @@
-"""`best:STUDY[:ARM]`: the run that stands for a study, from the arm that the study's table marks as selected."""
+"""`best:STUDY[:ARM]`: the run that stands for a study, from the arm that the study's table marks as selected.
+
+And `STUDY/ARM-SEED`, where the run that counts was trained for another study.
+"""
 
 import math
 from collections.abc import Sequence
@@ -31,11 +34,34 @@ def find_best(reference: str, tracking: TrackingConfig, key: str = "run=") -> Fo
     if not study_exists(name, experiments_dir()):
         return _best_by_tags(key + reference, open_store(tracking.uri, home()), name, arm)
     study = find_study(name, experiments_dir())
-    trials = compose_trials(study)
-    if tracking.uri is not None:
-        trials = [replace(trial, config=replace(trial.config, tracking=tracking)) for trial in trials]
+    trials = _trials(study, tracking)
     known = gather(tracker_of(trials), study)
     return _best_by_plan(key + reference, study, plan(trials, known), known, arm)
+
+
+def find_trial(reference: str, tracking: TrackingConfig) -> FoundRun | None:
+    """The run that counts for the trial `STUDY/ARM-SEED`, also when it was trained for another study.
+
+    None where there is no such study here, no such trial, or no run of it in the tracker.
+    """
+    name, _, wanted = reference.partition("/")
+    if not wanted or not study_exists(name, experiments_dir()):
+        return None
+    study = find_study(name, experiments_dir())
+    trials = [trial for trial in _trials(study, tracking) if trial.name == wanted]
+    if not trials:
+        return None
+    known = gather(tracker_of(trials), study)
+    (trial,) = plan(trials, known)
+    return known.tracked(trial)
+
+
+def _trials(study: Study, tracking: TrackingConfig) -> list[Trial]:
+    """The study's trials, with the tracker that was named, if any."""
+    trials = compose_trials(study)
+    if tracking.uri is None:
+        return trials
+    return [replace(trial, config=replace(trial.config, tracking=tracking)) for trial in trials]
 
 
 def _best_by_plan(told: str, study: Study, trials: Sequence[Trial], known: Knowledge, arm: str) -> FoundRun:
