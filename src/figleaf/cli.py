@@ -45,20 +45,23 @@ _GONE = "the working folder is gone: change to one that is there; the same comma
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its module in `figleaf.commands`, and what `figleaf --help` says of it."""
+    """A command: its module in `figleaf.commands`, what `figleaf --help` says of it, and whether it goes on when asked
+    again after a stop.
+    """
 
     module: str
     summary: str
+    resumes: bool = False
 
 
 COMMANDS = {
-    "train": Command("train", "train, measure and track one run"),
-    "study": Command("study", "run a study's missing trials; show its status or table"),
+    "train": Command("train", "train, measure and track one run", resumes=True),
+    "study": Command("study", "run a study's missing trials; show its status or table", resumes=True),
     "compare": Command("compare", "parameters, metrics and paired tests of runs, with an exit code for CI"),
-    "search": Command("search", "let Optuna search a study's settings, giving up what is hopeless"),
+    "search": Command("search", "let Optuna search a study's settings, giving up what is hopeless", resumes=True),
     "explain-run": Command("explain_run", "where a run came from; trains it again and compares"),
     "evaluate": Command("evaluate", "predictions and metrics of a run or an exported file on any manifest"),
-    "predict": Command("predict", "scores for files, folders and archives, an answer for every file"),
+    "predict": Command("predict", "scores for files, folders and archives, an answer for every file", resumes=True),
     "serve": Command("serve", "score what is sent over HTTP: bounded, batched, on this machine"),
     "calibrate": Command("calibrate", "probabilities that mean what they say, and thresholds that keep a promise"),
     "compress": Command("compress", "a smaller network made of a run's: channels pruned, fc layers of low rank"),
@@ -69,7 +72,7 @@ COMMANDS = {
     "web": Command("web", "a page that runs a network in the browser, and sends nothing anywhere"),
     "report": Command("report", "a run on one page: curves, confusion, slices, its surest errors with class maps"),
     "skin": Command("skin", "what the skin lab sees in a picture, drawn: masks, regions, the filter of 1996"),
-    "data": Command("data", "index a folder, check files and leaks, cut a split, write shards or a data card"),
+    "data": Command("data", "index a folder, check files and leaks, cut a split, shards, a data card", resumes=True),
     "similar": Command("similar", "the pictures of an index that are most like a given one; makes the index"),
     "registry": Command("registry", "named models: add a version, promote the one that is shown to be no worse"),
     "runs": Command("runs", "list runs, mark dead ones, deliver what could not be delivered"),
@@ -117,11 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refused(_GONE)
     except KeyboardInterrupt:
-        return _stopped()
+        return _stopped(command)
     except SystemExit as ended:
         # Lightning turns Ctrl-C into an exit of its own.
         if isinstance(ended.__context__, KeyboardInterrupt):
-            return _stopped()
+            return _stopped(command)
         raise
     except BrokenPipeError:
         # The reader, `head` for instance, has what it wanted.
@@ -163,10 +166,10 @@ def _refused(why: str) -> int:
     return 2
 
 
-def _stopped() -> int:
+def _stopped(command: Command) -> int:
     """After Ctrl-C: say so, and wait for nobody who has been told to stop, or ends with this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a further one would cut off the words and the exit code
-    print("stopped; the same command goes on from here", file=sys.stderr)
+    print("stopped" + "; the same command goes on from here" * command.resumes, file=sys.stderr)
     if left := len(active_children()):
         print(f"{left} process{'es are' if left > 1 else ' is'} still ending", file=sys.stderr)
         sys.stdout.flush()

@@ -9,6 +9,7 @@ from figleaf.commands.arguments import file_name, parser, say
 from figleaf.errors import FigleafError
 
 DRAWINGS = ("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines", "limbs", "verified", "crops")
+SCHEMES = ("windows", "proposals", "skin_regions")
 RULES = ("fleck", "kovac", "ycbcr", "hsv", "normalised_rgb", "jones_rehg")  # the systems are slow to import
 EPILOG = """\
 Drawings:
@@ -38,8 +39,12 @@ def main(arguments: Sequence[str]) -> int:
     known = parser("skin", "What the skin lab sees in a picture, drawn.", EPILOG.replace("%", "%%"))
     known.add_argument("pictures", nargs="*", metavar="IMAGE", type=Path)
     known.add_argument("--draw", nargs="+", default=["all"], metavar="NAME", help="of the drawings above; default all")
-    known.add_argument("--rule", default="kovac", metavar="NAME", help=f"{', '.join(RULES)}; default kovac")
-    known.add_argument("--scheme", default="skin_regions", metavar="NAME", help="of crops; default skin_regions")
+    known.add_argument(
+        "--rule", default="kovac", choices=RULES, metavar="NAME", help=f"{', '.join(RULES)}; default kovac"
+    )
+    known.add_argument(
+        "--scheme", default="skin_regions", choices=SCHEMES, metavar="NAME", help="of crops; default skin_regions"
+    )
     known.add_argument("--out", type=Path, default=Path("skin"), metavar="FOLDER", help="default ./skin")
     known.add_argument("--size", type=int, default=320, help="longer side in pixels; default 320")
     options = known.parse_args(arguments)

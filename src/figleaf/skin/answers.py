@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -37,7 +39,7 @@ def draw_answers(query: Tile, answers: Sequence[Tile], *, show: bool = False) ->
     step_x, step_y = _TILE + _GAP, _TILE + _CAPTION + _GAP
     sheet = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(_FONT_PX)
+    font = ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_PX)
     for number, tile in enumerate(tiles):
         left, top = _GAP + number % _COLUMNS * step_x, _GAP + number // _COLUMNS * step_y
         pen.rectangle((left, top, left + _TILE - 1, top + _TILE - 1), fill=_NOTHING)

@@ -51,9 +51,12 @@ def run(
     all_trials = compose_trials(study, overrides)
     trials = _of_arms(study, all_trials, arms)
     failures, stale_runs = Failures.parse(on_failure), _stale(stale)
-    after, outcomes = run_study(
-        study, trials, jobs=jobs, launcher=where, stale=stale_runs, use_records=use_records, failures=failures
-    )
+    after, outcomes = list[Trial](), list[Outcome]()
+    for stage in _stages(study, trials):
+        found, ended = run_study(
+            study, stage, jobs=jobs, launcher=where, stale=stale_runs, use_records=use_records, failures=failures
+        )
+        after, outcomes = after + found, outcomes + ended
     if not outcomes:
         return 0
     say(f"{study.name}: {counts(after)}")
@@ -66,6 +69,14 @@ def run(
     known = gather(store, study)
     _say_where(study, plan(all_trials, known), known, store, overrides)
     return int(any(outcome.error for outcome in failed.values()))
+
+
+def _stages(study: Study, trials: Sequence[Trial]) -> list[Sequence[Trial]]:
+    """What is trained first, then what measures runs of this very study."""
+    own = {arm for arm in study.arms if (of := study.source_of(arm)) is not None and of.study == study.name}
+    trained = [trial for trial in trials if trial.arm not in own]
+    measured = [trial for trial in trials if trial.arm in own]
+    return [stage for stage in (trained, measured) if stage]
 
 
 def status(name: str, *, overrides: Sequence[str] = ()) -> int:
