@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from figleaf.cli import main
-from figleaf.commands.skin import DRAWINGS, RULES
+from figleaf.commands.skin import DRAWINGS, RULES, SCHEMES
 from figleaf.data.scenes import render
+from figleaf.skin.crops import SCHEMES as CROP_SCHEMES
 from figleaf.skin.systems import PIXEL_RULES
 
 FEW = ["--draw", "mask", "crops"]
@@ -63,15 +64,19 @@ def test_pictures_of_one_name_and_odd_names_do_not_overwrite_each_other_or_leave
 
 
 def test_mistakes_are_named(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["skin", str(picture), "--rule", "lab", "--out", str(tmp_path)]) == 2
-    assert "rule=lab: expected one of fleck" in capsys.readouterr().err
-    assert main(["skin", str(picture), "--scheme", "grid", "--draw", "crops", "--out", str(tmp_path)]) == 2
-    assert "scheme=grid: expected one of windows" in capsys.readouterr().err
+    for option, value, expected in (("--rule", "lab", "fleck"), ("--scheme", "grid", "windows")):
+        with pytest.raises(SystemExit) as ended:
+            main(["skin", str(picture), option, value, "--out", str(tmp_path)])
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert f"argument {option}: invalid choice: '{value}'" in told
+        assert expected in told
     assert main(["skin", str(picture), "--size", "0", "--out", str(tmp_path)]) == 2
 
 
 def test_the_help_knows_every_rule() -> None:
     assert list(PIXEL_RULES) == list(RULES)
+    assert list(CROP_SCHEMES) == list(SCHEMES)
 
 
 def test_an_unknown_drawing_is_refused_and_a_picture_after_draw_is_explained(
