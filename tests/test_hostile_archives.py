@@ -4,6 +4,7 @@ import io
 import struct
 import tarfile
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -48,8 +49,12 @@ def test_members_of_archives_are_only_read(tmp_path: Path) -> None:
         (member("pipe.png", tarfile.FIFOTYPE), b""),
     )
     found = list(items_of([str(archive)]))
-    assert [item.name.rpartition("::")[2].lstrip("/") for item in found] == [outside.lstrip("/"), "../climbed.png"]
-    assert [item.read() for item in found] == [png, png]
+    names = [outside.lstrip("/"), "../climbed.png", "soft.png", "hard.png", "null.png", "disk.png", "pipe.png"]
+    assert [item.name.rpartition("::")[2].lstrip("/") for item in found] == names
+    assert [item.read() for item in found[:2]] == [png, png]
+    for number, item in enumerate(found[2:]):
+        with pytest.raises(DecodeError, match="a link, not a file" if number < 2 else "not a regular file"):
+            item.read()
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
         for name in (outside, "../climbed.png", "..\\climbed.png"):
             zipped.writestr(name, png)
@@ -62,6 +67,35 @@ def test_members_of_archives_are_only_read(tmp_path: Path) -> None:
         linked.read()
     assert {path.name for path in tmp_path.iterdir()} == {"a.tar.gz", "a.zip", "secret"}
     assert not (tmp_path.parent / "climbed.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_no_member_hides_behind_another_of_its_name(kind: str, tmp_path: Path) -> None:
+    path, names = tmp_path / f"a.{kind}", ["a.png", "b.png", "a.png", "a.png#2", "a.png"]
+    contents = [bytes([number]) for number in range(len(names))]
+    if kind == "tar":
+        tar_with(path, *((member(name), content) for name, content in zip(names, contents, strict=True)))
+    else:
+        with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the name that is there twice
+            for name, content in zip(names, contents, strict=True):
+                archive.writestr(name, content)
+    found = list(items_of([str(path)]))
+    assert [item.read() for item in found] == contents
+    told = [item.name.removeprefix(f"{path}::") for item in found]
+    assert told == ["a.png", "b.png", "a.png#2", "a.png#2#2", "a.png#3"]
+
+
+def test_an_archive_that_has_lost_its_end_is_no_picture(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", bytes(1000))
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content[:-30])
+    (tmp_path / "picture.zip").write_bytes(b"no archive")
+    cut, other = items_of([str(tmp_path / "a.zip"), str(tmp_path / "picture.zip")])
+    with pytest.raises(DecodeError, match="a broken archive"):
+        cut.read()
+    assert other.read() == b"no archive", "a picture may have any name"
 
 
 @pytest.mark.parametrize("declared", [10, 2**31])

@@ -36,7 +36,8 @@ examples:
   figleaf ui demo                                            a study's runs in the MLflow pages, and side by side
 
 RUN is a run id, a unique start of one, a run name, <study>/<arm>-<seed> as `figleaf study status` calls a trial,
-latest, best:<study>[:<arm>], or models:/NAME@champion (or /VERSION), which `figleaf registry` makes.
+latest (the newest that is finished and holds a model), best:<study>[:<arm>], or models:/NAME@champion (or /VERSION),
+which `figleaf registry` makes.
 FIGLEAF_HOME (default ./runs) holds the tracking database, artifacts, caches and run folders.
 """
 _STOPPED_CODE = 128 + signal.SIGINT  # a shell's code for a process that Ctrl-C ended

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from figleaf.errors import FigleafError
 
-_ELSEWHERE = "name another place, or point FIGLEAF_HOME at a folder that can be written"
+_ELSEWHERE = "name another place; for what lies in FIGLEAF_HOME, point that elsewhere"
 _WAYS_OUT = {
     errno.ENOSPC: f"the disk is full: free some space, or {_ELSEWHERE}",
     errno.EDQUOT: f"the disk quota is used up: free some space, or {_ELSEWHERE}",

@@ -52,7 +52,7 @@ def scoring(scorer: Any = None, **changes: Any) -> Scoring:
 @contextmanager
 def client(scorer: Any = None, *, token: str | None = None, **changes: Any) -> Iterator[TestClient]:
     app = build_app(scoring(scorer, **changes), {"model": {"name": "red"}}, None if token is None else Token(token))
-    with TestClient(app, raise_server_exceptions=False) as found:
+    with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as found:
         yield found
 
 

@@ -213,3 +213,26 @@ def test_a_token_that_is_none_is_refused_without_being_shown(
 def test_limits_that_no_request_could_keep_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(FigleafError, match=next(iter(changes))):
         Limits(**changes)
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_local"),
+    [
+        ({"Host": "localhost:8000"}, True),
+        ({"Host": "[::1]:8000", "Origin": "http://127.0.0.1:3000"}, True),
+        ({"Host": "evil.example:8000"}, False),
+        ({"Host": "127.0.0.1.evil.example"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+    ],
+)
+def test_without_a_token_no_page_of_elsewhere_is_answered(headers: dict[str, str], is_local: bool) -> None:
+    """A browser on this machine would reach the server for it, by its own name or by one that leads here."""
+    with client() as http:
+        assert http.get("/about", headers=headers).status_code == (200 if is_local else 403)
+        sent = http.post("/predict", files=form(picture()), headers=headers)
+        assert sent.status_code == (200 if is_local else 403)
+        assert http.get("/health", headers=headers).status_code == 200, "probes are told nothing"
+    with client(token=TOKEN) as http:
+        known = {**headers, "Authorization": f"Bearer {TOKEN}"}
+        assert http.get("/about", headers=known).status_code == 200, "whoever has the token is asked for no name"

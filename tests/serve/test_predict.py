@@ -25,7 +25,9 @@ from figleaf.data.decode import decode, resize
 from figleaf.data.manifest import Manifest
 from figleaf.data.sharding import write_shards
 from figleaf.errors import FigleafError
+from figleaf.export.hashes import SUMS, hash_list
 from figleaf.export.onnx_file import write_onnx
+from figleaf.files import sha256_file
 from figleaf.serve.items import INSIDE, Item, items_of
 from figleaf.serve.predict import Answer, answers
 from figleaf.serve.rows import RowFile
@@ -449,3 +451,36 @@ def test_a_reader_that_has_seen_enough_is_no_error(model: Path, pictures: Path) 
     told = process.stderr.read()
     assert process.wait() == 0
     assert told == b""
+
+
+def test_a_model_that_is_not_what_the_list_beside_it_says_is_refused(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "export" / "model.onnx"
+    copy.parent.mkdir()
+    copy.write_bytes(model.read_bytes())
+    (copy.parent / SUMS).write_text(hash_list({"model.onnx": sha256_file(copy)}))
+    assert predict(copy, str(pictures / "0.png")) == 0
+    (copy.parent / SUMS).write_text(hash_list({"model.onnx": "0" * 64}))
+    assert predict(copy, str(pictures / "0.png")) == 2
+    assert "damaged or exchanged" in capsys.readouterr().err
+    (copy.parent / SUMS).write_text("somebody's own list")
+    assert predict(copy, str(pictures / "0.png")) == 0
+
+
+def test_a_name_that_is_no_utf_8_is_strict_json_and_the_same_everywhere(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/\xff.png"
+    Path(os.fsdecode(odd)).write_bytes((pictures / "0.png").read_bytes())
+    expected = f"{tmp_path}/\\xff.png"
+    assert predict(model, os.fsdecode(odd)) == 0
+    told = capsys.readouterr().out
+    assert json.loads(told)["path"] == expected
+    assert "udcff" not in told
+    for name in ("a.jsonl", "a.csv", "a.parquet"):
+        for _ in range(2):  # the second time it is there already
+            assert predict(model, os.fsdecode(odd), "--out", str(tmp_path / name)) == 0
+        read = {"a.jsonl": lambda file: pd.read_json(file, lines=True), "a.csv": pd.read_csv}
+        table = read.get(name, pd.read_parquet)(tmp_path / name)
+        assert table["path"].tolist() == [expected]

@@ -43,8 +43,9 @@ taken at a score of 0.5.
 perturb=[all], or some names, also scores the pictures recompressed, resized, relit, blurred, framed and mirrored: the
 object gets robust/NAME/auroc, the score's drift and the share of decisions that flip, and a second file the scores.
 
-explain=METHOD (cam, gradcam, gradcam++, hirescam, layercam, scorecam, occlusion, or the floors random and gaussian)
-also measures how true the class maps of test's unsafe pictures are: a column of the predictions for each measure.
+explain=METHOD (cam, gradcam, gradcam++, hirescam, layercam, scorecam, occlusion, guided_backprop, which is known to
+fail, or the floors random and gaussian) also measures how true the class maps of test's unsafe pictures are: a column
+of the predictions for each measure. `exported` is for the arms of a study; here the exported file is given as run=FILE.
 """
 
 
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     if config.out is None:
         name = f"{opened.name}-{opened.identity[:8]}-{manifest.name}-{digest[:8]}-{config.split}"
         name += "" if variant == CLEAN else f"-{variant}"
+        name += "" if config.explain is None else f"-{config.explain}"
         out = out / (re.sub(r"[^\w.+-]+", "-", name) + ".parquet")
     found = predict_by(method, opened.scorer, manifest, pictures, data_hash=digest, batch_size=config.batch_size)
     of_maps: dict[str, float] = {}

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 EPILOG = """\
 PATH is a picture, a folder (everything below it), a .zip or .tar archive (its members, nothing is unpacked), a folder
 of shards (`figleaf data shard`; its pictures are called SHARD::their own path), or - for a list of paths on standard
-input. Every file has exactly one answer: what cannot be read has one that says why. Addresses are never fetched.
+input. Every file has exactly one answer: what cannot be read has one that says why; members of one name in an archive
+are told apart by #2, #3. Below folders and in archives, names that begin with a dot, Thumbs.db and desktop.ini are left
+out; name such a file itself. Addresses are never fetched.
 
 MODEL is an exported file (.onnx needs neither torch nor MLflow), a .safetensors file, or a run by any of its names.
 
 With a policy each answer has an action: block, blur, review or pass. What cannot be read is to be reviewed.
 
 Without --out answers go to standard output as JSON lines, in order. With --out they go to a .jsonl, .csv or .parquet
-file; killed, the same command goes on where it was, and a file that has its row is not scored again.
+file; killed, the same command goes on where it was, and a file that has its row is not scored again, changed or not.
+FILE.state beside it says of which model the rows are; keep it as long as rows are to be added.
 
 With --ray the machines of a Ray cluster score shards and archives, a whole one each: the same rows in the same order in
 one Parquet file. ADDRESS is HOST:PORT, auto (RAY_ADDRESS, or the cluster that this machine belongs to) or local (one is
@@ -81,6 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     from figleaf.commands.scorers import open_model, policy_for
     from figleaf.serve.predict import answers
     from figleaf.serve.rows import RowFile
+    from figleaf.serve.tables import name_as_text
 
     opened = open_model(options.model)
     policy = None if options.policy is None else policy_for(opened, options.policy)
@@ -113,7 +117,7 @@ def main(arguments: Sequence[str]) -> int:
 
     if options.out is None:
         for answer in _tracked(counted(_items(options.paths))):
-            print(json.dumps(answer.row), flush=True)
+            print(json.dumps(answer.row | {"path": name_as_text(answer.path)}), flush=True)
     else:
         with RowFile(options.out.expanduser(), opened.scorer.classes, identity, actions=policy is not None) as file:
             if already := len(file):

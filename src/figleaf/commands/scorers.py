@@ -56,14 +56,16 @@ def open_scorer(
     if path.suffix == ".onnx":
         from figleaf.export.onnx_scorer import OnnxScorer
 
+        digest = _as_listed(path)
         onnx = OnnxScorer(path, threads=threads, spinning=threads is None)
-        return OpenedScorer(onnx, path.stem, sha256_file(path), onnx.threshold, path, onnx.metadata.get("run_id"))
+        return OpenedScorer(onnx, path.stem, digest, onnx.threshold, path, onnx.metadata.get("run_id"))
     from figleaf.evaluate.saved_scorer import scorer_of
 
     if path.suffix == ".safetensors":
+        digest = _as_listed(path)
         scorer = scorer_of(path)
         threshold, run_id = _threshold_and_run(path, scorer)
-        return OpenedScorer(scorer, path.stem, sha256_file(path), threshold, path, run_id)
+        return OpenedScorer(scorer, path.stem, digest, threshold, path, run_id)
     if path.exists():
         raise FigleafError(
             f"{key}{reference}: a file of a kind that cannot be scored with; expected .onnx or .safetensors"
@@ -73,6 +75,15 @@ def open_scorer(
     run = named_run(reference, tracking, key=key)
     file = weights_of(run)
     return OpenedScorer(scorer_of(file), run.name, run.run_id, run.metrics.get("val/threshold"), file, run.run_id)
+
+
+def _as_listed(path: Path) -> str:
+    """The file's SHA-256, which is that of the list beside it, where an export has left one."""
+    from figleaf.export.hashes import require_as_listed
+
+    digest = sha256_file(path)
+    require_as_listed(path, digest)
+    return digest
 
 
 def open_model(reference: str, *, threads: int | None = None) -> OpenedScorer:
@@ -85,11 +96,21 @@ def open_model(reference: str, *, threads: int | None = None) -> OpenedScorer:
     return open_scorer(reference, config.tracking, "--model ")
 
 
+def is_lossy(scorer: Scorer) -> bool:
+    """Whether it is a file whose weights were rounded when it was exported."""
+    if not hasattr(scorer, "metadata"):
+        return False
+    from figleaf.export.onnx_scorer import PRECISION
+
+    return PRECISION in scorer.metadata
+
+
 def policy_for(opened: OpenedScorer, path: Path) -> Policy:
     """The policy in the file. Raises `FigleafError` when it was made for another model."""
     policy = Policy.load(path.expanduser())
     policy.require_for(opened.scorer.classes, opened.scorer.unsafe, opened.run_id, path)
-    if policy.sha256 != (opened.identity if policy.sha256 else ""):
+    # A policy made from the checkpoint names no file; a lossy file has scores of its own.
+    if policy.sha256 != opened.identity if policy.sha256 else is_lossy(opened.scorer):
         say(f"{path}: made from the scores of another file of this run; its promises hold as far as the scores agree")
     return policy
 

@@ -255,8 +255,15 @@ def _parameters(config: SimilarConfig) -> dict[str, Any]:
 
 def _weights_of_run(config: SimilarConfig) -> str:
     from figleaf.commands.run_names import named_run, weights_of
+    from figleaf.skin.storage import is_system
 
-    return str(weights_of(named_run(str(config.run), config.tracking)))
+    run = named_run(str(config.run), config.tracking)
+    weights = weights_of(run)
+    if is_system(weights):
+        raise FigleafError(
+            f"run={config.run}: {run.name} is a skin system, which has no convolutions; name a network's run"
+        )
+    return str(weights)
 
 
 def _evaluate(named: Sequence[str], config: SimilarConfig) -> int:

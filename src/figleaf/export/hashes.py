@@ -59,6 +59,19 @@ def file_states(folder: Path) -> dict[str, str]:
     return {name: _state(folder, folder / name, digest) for name, digest in listed(folder).items()}
 
 
+def require_as_listed(path: Path, sha256: str) -> None:
+    """Raises `FigleafError` when `SHA256SUMS` beside `path` has another hash for it; a list of others tells nothing."""
+    try:
+        expected = listed(path.parent).get(path.name, sha256)
+    except FigleafError:
+        return
+    if sha256 != expected:
+        raise FigleafError(
+            f"{path}: not what {path.parent / SUMS} lists, so damaged or exchanged; "
+            f"`figleaf export verify {path.parent}` tells more"
+        )
+
+
 def unlisted(folder: Path, states: Mapping[str, str]) -> list[str]:
     """The other files and links in `folder`: somebody's own, or planted. Raises `FigleafError` where it cannot look."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figleaf.export.onnx_file import INPUT_NAME, write_onnx
+from figleaf.export.onnx_scorer import PRECISION
 from figleaf.files import atomic_path
 from figleaf.vgg.network import VGG
 
@@ -31,7 +32,7 @@ def write_onnx_float16(net: VGG, path: Path, metadata: Mapping[str, Any]) -> Pat
     Computing stays in float32, so the speed does too. A kernel with values beyond float16's range stays as it is.
     """
     with tempfile.TemporaryDirectory() as folder:
-        model = _load(write_onnx(net, Path(folder) / "model.onnx", metadata))
+        model = _load(write_onnx(net, Path(folder) / "model.onnx", {**metadata, PRECISION: "float16"}))
     _narrow(model)
     return _save(model, path)
 
@@ -54,7 +55,7 @@ def write_onnx_int8(
         raise ValueError("int8 needs pictures to calibrate on")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        wide = write_onnx(net, folder / "model.onnx", metadata)
+        wide = write_onnx(net, folder / "model.onnx", {**metadata, PRECISION: "int8"})
         # Folds batch norms into the convolutions. Its symbolic shapes would need SymPy and tell nothing new here.
         quant_pre_process(wide, folder / "folded.onnx", skip_symbolic_shape=True)
         quantize_static(

@@ -14,6 +14,7 @@ from figleaf.errors import FigleafError
 
 BATCH_SIZE = 64  # beyond it memory grows and speed does not
 OUTPUT = "logits"  # a dense network's file has another, the map of its pixels
+PRECISION = "precision"  # of the weights in a lossy file's metadata: float16 or int8
 NEEDED = ("classes", "unsafe", "resize_rule")
 
 

@@ -25,6 +25,7 @@ _NAMING = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
+_ZIP_BEGINS = b"PK\x03\x04"
 _CLUTTER = {"Thumbs.db", "desktop.ini"}  # what file managers leave; names that start with a dot are left out, too
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -65,7 +66,7 @@ def paths_from(lines: IO[str]) -> Iterator[str]:
 def _below(path: Path) -> Iterator[Item]:
     if path.is_dir():
         yield from _shards(path) if is_shard_folder(path) else _folder(path)
-    elif path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+    elif path.suffix.lower() == ".zip" and _is_zip(path):
         yield from _zip(path)
     elif path.name.lower().endswith(_TAR) and _is_tar(path):
         yield from _tar(path)
@@ -105,11 +106,12 @@ def _zip(path: Path) -> Iterator[Item]:
     except (OSError, zipfile.BadZipFile) as error:
         yield _broken(str(path), f"a broken archive: {error}")
         return
+    names = _Names(path)
     with archive:
         for member in archive.infolist():
             if member.is_dir() or _is_clutter(member.filename):
                 continue
-            yield Item(f"{path}{INSIDE}{member.filename}", _at_once(partial(_unzip, archive, member)))
+            yield Item(names.of(member.filename), _at_once(partial(_unzip, archive, member)))
 
 
 def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -132,18 +134,40 @@ def _tar(path: Path) -> Iterator[Item]:
             if SAMPLES_KEY in archive.pax_headers:
                 yield from _samples(path, archive)
                 return
+            names = _Names(path)
             for member in archive:
-                if member.isfile() and not _is_clutter(member.name):
-                    yield Item(f"{path}{INSIDE}{member.name}", _at_once(partial(_untar, archive, member)))
+                if not member.isdir() and not _is_clutter(member.name):
+                    yield Item(names.of(member.name), _at_once(partial(_untar, archive, member)))
     except Exception as error:  # zlib and lzma have errors of their own
         yield _broken(str(path), f"a broken archive: {error}")
 
 
 def _samples(path: Path, archive: tarfile.TarFile) -> Iterator[Item]:
     """The pictures of a shard by their own paths; its JSON and masks are no pictures."""
+    names = _Names(path)
     for sample in samples_of(archive, MEMBER_MAX_BYTES):
         read = _raising(sample.error) if sample.error is not None else partial(bytes, sample.picture)
-        yield Item(f"{path}{INSIDE}{sample.path}", read)
+        yield Item(names.of(sample.path), read)
+
+
+class _Names:
+    """What the members of an archive are called: each otherwise, also where several bear one name.
+
+    Archives may hold a name twice. A picture that shared its row with another would be hidden behind it.
+    """
+
+    def __init__(self, archive: Path) -> None:
+        self._archive, self._times = archive, dict[str, int]()
+
+    def of(self, member: str) -> str:
+        """`ARCHIVE::MEMBER`, with #2, #3 ... behind a name that was there before."""
+        name, number = member, self._times.get(member, 1)
+        while name in self._times:
+            number += 1
+            name = f"{member}#{number}"
+        self._times[name] = 1
+        self._times[member] = number
+        return f"{self._archive}{INSIDE}{name}"
 
 
 class _Member(tarfile.TarInfo):
@@ -160,8 +184,9 @@ class _Member(tarfile.TarInfo):
 
 
 def _untar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = archive.extractfile(member)
-    if stream is None:
+    if member.issym() or member.islnk():
+        raise DecodeError("a link, not a file")  # what it leads to has a place of its own
+    if not member.isfile() or (stream := archive.extractfile(member)) is None:
         raise DecodeError("not a regular file")
     if member.size > MEMBER_MAX_BYTES:  # a tar archive gives no more than it declares
         raise DecodeError(f"unpacks to more than {MEMBER_MAX_BYTES:,} bytes")
@@ -203,6 +228,15 @@ def _raising(reason: str) -> Callable[[], bytes]:
 def _is_clutter(name: str) -> bool:
     parts = name.replace("\\", "/").split("/")
     return any(part.startswith(".") and part not in (".", "..") for part in parts) or parts[-1] in _CLUTTER
+
+
+def _is_zip(path: Path) -> bool:
+    """Also one that has lost its end, where the names of its members stood."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_ZIP_BEGINS)) == _ZIP_BEGINS or zipfile.is_zipfile(path)
+    except OSError:
+        return False  # why will be said of it as a file
 
 
 def _is_tar(path: Path) -> bool:

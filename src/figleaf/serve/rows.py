@@ -17,7 +17,7 @@ from figleaf.errors import FigleafError
 from figleaf.files import atomic_path, explained, write_text
 from figleaf.serve.items import Item
 from figleaf.serve.predict import Answer
-from figleaf.serve.tables import KEYS, read_csv, read_parquet, write_csv, write_parquet
+from figleaf.serve.tables import KEYS, name_as_text, name_of_text, read_csv, read_parquet, write_csv, write_parquet
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -82,7 +82,7 @@ class RowFile:
         """Add a row; it is out of this process's hands when this returns."""
         assert self._file is not None, "used outside its context"
         with explained(self.out):
-            self._file.write(json.dumps(answer.row) + "\n")
+            self._file.write(_line(answer.row))
             self._file.flush()
         self._done.add(_key(answer.path))
 
@@ -101,7 +101,8 @@ class RowFile:
         """The rows so far, as they were written."""
         with self.lines.open(encoding="utf-8") as file:
             for line in file:
-                yield json.loads(line)
+                row = json.loads(line)
+                yield row | {"path": name_of_text(row["path"])}
 
     def _require_ours(self) -> None:
         if not self._state.is_file():
@@ -125,7 +126,7 @@ class RowFile:
         with atomic_path(self.lines) as temporary, temporary.open("w", encoding="utf-8") as file:
             read = read_csv if self.out.suffix == ".csv" else read_parquet
             for row in read(self.out, self.classes, self._actions):
-                file.write(json.dumps(row) + "\n")
+                file.write(_line(row))
 
     def _recall(self) -> None:
         """Learn which paths have a row; a last line that a killed process left half is cut off.
@@ -141,7 +142,7 @@ class RowFile:
                     row = json.loads(line)
                     if missing := [key for key in (*KEYS, *["action"] * self._actions) if key not in row]:
                         raise KeyError(missing[0])
-                    self._done.add(_key(row["path"]))
+                    self._done.add(_key(name_of_text(row["path"])))
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     raise FigleafError(
                         f"{self.lines}: line {number} is damaged; mend or remove that line, or name another file"
@@ -149,6 +150,11 @@ class RowFile:
                 whole += len(line)
         if whole < self.lines.stat().st_size:
             os.truncate(self.lines, whole)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """Strict JSON: a name that is no UTF-8 is spelled as in the other formats."""
+    return json.dumps({**row, "path": name_as_text(row["path"])}) + "\n"
 
 
 def _key(path: str) -> bytes:

@@ -5,6 +5,8 @@ import logging
 import time
 import traceback
 from collections.abc import Collection
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,7 +43,9 @@ class Gate:
 
         response: Response | None = None
         try:
-            if self._is_known(scope):
+            if not self._is_local(scope):
+                response = refusal(RefusedError(403, "without a token only this machine is answered, by its own names"))
+            elif self._is_known(scope):
                 await self._app(scope, receive, watched)
             else:
                 response = refusal(RefusedError(401, "expected the header Authorization: Bearer TOKEN"))
@@ -59,8 +63,28 @@ class Gate:
         self._metrics.requests.labels(route, status).inc()
         self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
+    def _is_local(self, scope: Scope) -> bool:
+        """Without a token, whether the request comes from no web page of elsewhere.
+
+        A browser on this machine reaches the server for any page that it shows: it then names the page (`Origin`), or,
+        where the page's own name leads here (DNS rebinding), that name (`Host`).
+        """
+        if self._token is not None or scope["path"] in OPEN:
+            return True
+        named = [(name, value.decode("latin-1")) for name, value in scope["headers"] if name in (b"host", b"origin")]
+        return all(is_loopback(value if name == b"origin" else f"//{value}") for name, value in named)
+
     def _is_known(self, scope: Scope) -> bool:
         if self._token is None or scope["path"] in OPEN:
             return True
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         return len(given) == 1 and self._token.is_in(given[0].decode("latin-1"))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a URL, or its part from // on, names this machine by itself: localhost or a loopback address."""
+    try:
+        host = urlsplit(address).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
