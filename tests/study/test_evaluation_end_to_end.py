@@ -174,3 +174,14 @@ def test_the_command_line_gives_the_same_predictions_as_the_study(
     by_study = records["dense-2"].predictions.select(split="test")
     np.testing.assert_allclose(by_hand.logits, by_study.logits, rtol=1e-4, atol=1e-4)
     assert report["variant"] == by_study.table["variant"][0]
+
+
+def test_arms_that_measure_runs_of_their_own_study_come_after_them(place: Path) -> None:
+    text = TRAINED.replace("arms: {plain: []}", "arms:\n").replace("seeds: [1, 2]", "seeds: [3]")
+    text += "  files: {evaluate: {exported: onnx}, runs_of: {study: own, arm: plain}}\n  plain: []\n"
+    (place / "experiments" / "own").mkdir()
+    (place / "experiments" / "own" / "study.yaml").write_text(text)
+    assert commands.run("own") == 0
+    found = load_records(place / "experiments" / "own" / "results")
+    assert sorted(found) == ["files-3", "plain-3"]
+    assert found["files-3"].tags["figleaf.source_run_id"] == found["plain-3"].run_id
