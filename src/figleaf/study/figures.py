@@ -19,6 +19,8 @@ from figleaf.study.table import CHOSEN, Stat, arm_rows, arm_stat, column_of, sel
 _COLUMNS = 4  # of panels
 _FAINT_LINE = "#D1D5DB"
 
+_LETTERS_AN_INCH = 10.5  # of bold type of 11 points
+
 
 def interval_plot(study: Study, trials: Sequence[Trial]) -> Figure:
     """One line an arm: its runs, their mean, and the 95 % intervals over seeds (thick) and over groups (thin)."""
@@ -76,7 +78,9 @@ def study_figure(study: Study, inches: tuple[float, float]) -> Figure:
     """An empty figure with the study's title, which no number goes without."""
     figure = Figure(figsize=inches, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title_of(study), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+    title = title_of(study)
+    size = min(11.0, 11.0 * inches[0] * _LETTERS_AN_INCH / len(title))  # a note of the data may be long
+    figure.suptitle(title, x=0.012, ha="left", fontsize=size, fontweight="bold", color=INK)
     return figure
 
 

@@ -125,7 +125,9 @@ def cost_plot(study: Study, trials: Sequence[Trial]) -> Figure | None:
             if (bounds := stat.over_seeds or stat.over_groups) is not None:
                 axes.plot((x, x), bounds, color=color, linewidth=2, alpha=0.3)
             axes.plot(x, stat.mean, "D", color=color, markersize=6, markeredgecolor="white", zorder=3)
-            axes.annotate(arm, (x, stat.mean), (4, 4), textcoords="offset points", fontsize=7, color=color)
+            below = bool(front) and arm not in front  # apart from those of a twin on the front
+            place = (4, -10 if below else 4)
+            axes.annotate(arm, (x, stat.mean), place, textcoords="offset points", fontsize=7, color=color)
         if front:
             label = "Pareto front: nothing that costs no more is better"
             axes.plot(*zip(*(means[arm] for arm in front), strict=True), color=BLUE, linewidth=1, label=label)
