@@ -18,7 +18,6 @@ from figleaf.study.table import CHOSEN, Stat, arm_rows, arm_stat, column_of, sel
 
 _COLUMNS = 4  # of panels
 _FAINT_LINE = "#D1D5DB"
-
 _LETTERS_AN_INCH = 10.5  # of bold type of 11 points
 
 
