@@ -154,6 +154,16 @@ def test_each_picture_has_the_action_of_its_score(
         assert main(["predict", str(folder), "--model", model, "--out", str(out)]) == 2, "rows of a policy stay apart"
 
 
+def test_a_policy_of_the_checkpoint_is_told_to_be_another_files_for_lossy_weights(
+    policy: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (50, 60), "red").save(tmp_path / "a.png")
+    for file, is_told in (("model.onnx", False), ("model-int8.onnx", True)):
+        model = str(home / "net" / file)
+        assert main(["predict", str(tmp_path / "a.png"), "--model", model, "--policy", str(policy)]) == 0
+        assert ("made from the scores of another file" in capsys.readouterr().err) is is_told
+
+
 def test_a_policy_of_another_run_is_refused(policy: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", ".", "--model", str(home / "other" / "model.onnx"), "--policy", str(policy)]) == 2
     assert "made for the run" in capsys.readouterr().err
