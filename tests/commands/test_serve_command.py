@@ -153,7 +153,7 @@ def test_told_to_end_it_answers_what_has_begun_and_closes_its_port(
         host, port = url.removeprefix("http://").split(":")
         part = b'--B\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
         body = part + encoded[0] + b"\r\n--B--\r\n"
-        head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=B\r\n"
+        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=B\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         with socket.create_connection((host, int(port)), timeout=30) as client:
             client.sendall(head.encode() + body[:500])

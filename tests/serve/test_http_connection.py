@@ -44,7 +44,7 @@ def connected(port: int) -> socket.socket:
 
 
 def head(length: str, more: str = "") -> bytes:
-    return f"POST /predict HTTP/1.1\r\nHost: x\r\n{KIND}{length}\r\n{more}\r\n".encode()
+    return f"POST /predict HTTP/1.1\r\nHost: localhost\r\n{KIND}{length}\r\n{more}\r\n".encode()
 
 
 def answer(client: socket.socket) -> tuple[int, dict[str, str], Any]:
@@ -180,10 +180,10 @@ def test_more_connections_than_allowed_are_told(monkeypatch: pytest.MonkeyPatch)
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET /" + b"a" * 100_000,
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 10_000,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"a: b\r\n" * 10_000,
     ],
 )
 def test_what_is_no_http_does_no_harm(garbage: bytes) -> None:
@@ -240,7 +240,7 @@ def test_an_address_that_others_reach_takes_a_token() -> None:
 
 def metric(port: int, name: str) -> float:
     with connected(port) as client:
-        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         with client.makefile("rb") as file:
             lines = file.read().decode().splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)), 0.0)
