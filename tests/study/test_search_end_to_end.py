@@ -79,7 +79,15 @@ def table(name: str) -> list[dict[str, str]]:
 
 def driver(*arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "figleaf.cli", "search", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests themselves run in the background, Ctrl-C is ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def until(holds: Callable[[], Any], process: "subprocess.Popen[str]") -> None:
