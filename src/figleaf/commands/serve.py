@@ -33,7 +33,8 @@ overload: the queue is full, or too many bytes are held. 408 and 504: not in tim
 and the first frame of animations are treated as `figleaf predict` treats them. Pictures are kept in memory until they
 are answered; nothing of them is stored or logged.
 
-Without a token only this machine may reach the server, and another --host is refused. With one, every request but
+Without a token only this machine may reach the server, and another --host is refused; a request must name this machine
+(Host: localhost or a loopback address), so that no web page of elsewhere uses it through a browser. With a token, every request but
 /health and /ping must bring `Authorization: Bearer TOKEN`. It is read from --token-file or the variable FIGLEAF_TOKEN,
 never from the command line. The server speaks plain HTTP: towards other machines put a proxy with TLS before it.
 

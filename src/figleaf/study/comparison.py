@@ -22,7 +22,7 @@ from figleaf.evaluate.systems import SystemsComparison, compare_systems
 from figleaf.evaluate.weighted import Floats
 from figleaf.study.plan import Trial
 from figleaf.study.records import Record
-from figleaf.study.spec import Study
+from figleaf.study.spec import COSTS, Study
 from figleaf.study.table import compared_key
 
 ALPHA = 0.05
@@ -30,7 +30,6 @@ POWER = 0.8
 _RESAMPLES = 2000
 _SLICE = "slice/"
 _PUBLISHED = "published/"
-_COSTS = ("time/", "cost/")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Comparisons:
     @property
     def of_costs(self) -> bool:
         """Whether `key` is what a run took, seconds or epochs, which no resample of the test set changes."""
-        return self.key.startswith(_COSTS)
+        return self.key.startswith(COSTS)
 
     @property
     def can_support(self) -> bool:
@@ -186,7 +185,7 @@ def _measure(records: Mapping[str, Mapping[int, Record]], key: str) -> MeasuredA
     Of a cost, such as time/train_seconds, there are no resamples.
     What was decided at 0.5 (`test/published/recall`) is decided so here, all else at the run's threshold from val.
     """
-    if key.startswith(_COSTS):
+    if key.startswith(COSTS):
         values = {arm: {seed: run.metrics[key] for seed, run in runs.items()} for arm, runs in records.items()}
         return MeasuredArms(values, {}, 0, 0, 0)
     split, _, rest = key.partition("/")

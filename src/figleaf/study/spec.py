@@ -15,6 +15,7 @@ from figleaf.study.plain_yaml import read_yaml
 from figleaf.study.search.spec import SearchSection, search_spelled_out
 
 FILE_NAME = "study.yaml"
+COSTS = ("time/", "cost/")  # what the keys of what a run took begin with
 FORMATS = ("markdown", "latex", "csv", "html")  # in which a table is printed
 SELECTED = "selected"  # in expected.yaml: whichever arm was selected, so no arm may be called so
 
@@ -99,6 +100,11 @@ class TableSpec:
     components: str | None = None
     # Rows and columns of a second view of the grid: [row factor, column factor], the rest averaged
     pivot: list[str] = field(default_factory=list)
+
+    @property
+    def compared_key(self) -> str:
+        """The metric of the comparisons."""
+        return self.compared or self.columns[0].key
 
 
 @dataclass(frozen=True)
@@ -319,9 +325,7 @@ def _check_comparisons(study: Study) -> None:
         raise FigleafError(f"table.test={table.test}: expected seeds or groups")
     if table.test == "groups" and table.baseline is None:
         raise FigleafError("table.test=groups: name a table.baseline that the other arms are compared with")
-    if study.table.test == "groups" and (study.table.compared or study.table.columns[0].key).startswith(
-        ("time/", "cost/")
-    ):
+    if table.test == "groups" and table.compared_key.startswith(COSTS):
         raise FigleafError("table.test=groups: no resample of the test set changes what a run took; leave it at seeds")
     if table.factorial:
         if table.baseline is not None:

@@ -151,7 +151,7 @@ def build_table(
 
 def compared_key(study: Study) -> str:
     """The metric of the study's comparisons."""
-    return study.table.compared or study.table.columns[0].key
+    return study.table.compared_key
 
 
 def column_of(study: Study, key: str) -> Column:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from figleaf.config import ExportConfig
 from figleaf.data.decode import RESIZE_RULE
 from figleaf.errors import FigleafError
 from figleaf.vgg.weights import load
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from figleaf.train.inputs import Inputs
 
 EXPORTED = ("onnx", "onnx_float16", "onnx_int8")
-_CALIBRATION_PICTURES = 256  # as many as `figleaf export` takes when it is not told otherwise
 _TIMED = 200  # pictures on which the speed is measured
 _WARM_UP = 5
 
@@ -47,7 +47,7 @@ def export_to_measure(weights: Path, name: str, inputs: "Inputs") -> tuple["Onnx
 
     form = FORMATS[name]
     if name == "onnx_int8":
-        form = int8_format(inputs.pictures.evenly(inputs.rows("train"), _CALIBRATION_PICTURES))
+        form = int8_format(inputs.pictures.evenly(inputs.rows("train"), ExportConfig.calibration_images))
     net, metadata = load(weights)
     record = {"classes": metadata["classes"], "unsafe": metadata["unsafe"], "resize_rule": RESIZE_RULE}
     pictures = inputs.pictures.evenly(inputs.rows("val"), _TIMED)
