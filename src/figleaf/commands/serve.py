@@ -36,7 +36,8 @@ are answered; nothing of them is stored or logged.
 Without a token only this machine may reach the server, and another --host is refused; a request must name this machine
 (Host: localhost or a loopback address), so that no web page of elsewhere uses it through a browser. With a token, every
 request but /health and /ping must bring `Authorization: Bearer TOKEN`. It is read from --token-file or the variable
-FIGLEAF_TOKEN, never from the command line. The server speaks plain HTTP: towards other machines put a proxy with TLS before it.
+FIGLEAF_TOKEN, never from the command line. The server speaks plain HTTP: towards other machines put a proxy with TLS
+before it.
 
 While they are decoded, --workers pictures may take about 20 bytes a pixel each: 1.6 GB with two of 40 million.
 SIGTERM or Ctrl-C ends the server: what has begun is answered first.
