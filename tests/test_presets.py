@@ -177,6 +177,23 @@ def test_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert '"depth": 19' in done.stdout
 
+    # Of the experiments it carries the questions; the answers of a user are written beside the user.
+    carried = tmp_path / "site" / "figleaf" / "experiments"
+    assert not list(carried.rglob("results"))
+    where = "import figleaf.config as c; print(c.experiments_dir()); print(c.own_experiments_dir())"
+    asked = subprocess.run(
+        [sys.executable, "-c", where],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout.split() == [str(carried), str(tmp_path / "experiments")]
+    assert (tmp_path / "experiments" / "quick" / "study.yaml").read_bytes() == (
+        carried / "quick" / "study.yaml"
+    ).read_bytes()
+
     # The base installation is enough for an exported file: what no dependency of it brings cannot be imported.
     net = VGG(depth=11, width=0.0625, head="gap", input_size=32).eval()
     record = {"classes": ["a", "b"], "unsafe": ["b"], "threshold": 0.5, "resize_rule": rule()}

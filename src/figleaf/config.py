@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -85,6 +86,7 @@ __all__ = [
     "groups_of",
     "home",
     "keys_with_defaults",
+    "own_experiments_dir",
     "teacher_sha256",
     "to_dict",
     "to_yaml",
@@ -119,6 +121,14 @@ def conf_dir() -> Path:
 def experiments_dir() -> Path:
     """`experiments/` of the working folder when there is one, else the copy inside the package."""
     return _beside_or_packaged("experiments", "")
+
+
+def own_experiments_dir() -> Path:
+    """Where a study writes its results: `experiments_dir`, once the studies of an installed package lie beside you."""
+    found = experiments_dir()
+    if found != Path(__file__).parent / "experiments":
+        return found
+    return Path(shutil.copytree(found, Path.cwd() / "experiments"))
 
 
 def web_dir() -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from figleaf.config import compose, experiments_dir, home
+from figleaf.config import compose, experiments_dir, home, own_experiments_dir
 from figleaf.errors import FigleafError
 from figleaf.study.comparison_table import comparisons_csv
 from figleaf.study.expected import FILE_NAME as EXPECTED_FILE
@@ -47,7 +47,7 @@ def run(
     there is told of before anything starts. `launcher` are overrides of `conf/launch.yaml`: where trials run.
     """
     where = compose("launch", launcher).launcher
-    study = find_study(name, experiments_dir())
+    study = find_study(name, own_experiments_dir())
     all_trials = compose_trials(study, overrides)
     trials = _of_arms(study, all_trials, arms)
     failures, stale_runs = Failures.parse(on_failure), _stale(stale)
@@ -118,7 +118,7 @@ def table(
     the table; without these lines nothing is written. With `check`, returns 1 unless every figure of `expected.yaml`
     is met. Raises `FigleafError` when no run is done.
     """
-    study = find_study(name, experiments_dir())
+    study = find_study(name, own_experiments_dir() if write else experiments_dir())
     for text in formats:
         if text not in FORMATS:
             raise FigleafError(f"format={text}: expected one of {', '.join(FORMATS)}")
@@ -171,7 +171,7 @@ def reproduce(
     `launcher`: see `run`.
     """
     where = compose("launch", launcher).launcher
-    study = find_study(name, experiments_dir())
+    study = find_study(name, own_experiments_dir())
     trials = _of_arms(study, compose_trials(study, overrides), arms)
     for seed in seeds:
         if seed not in study.seeds:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import optuna
 
-from figleaf.config import TrainConfig, experiments_dir, fingerprint, home
+from figleaf.config import TrainConfig, fingerprint, home, own_experiments_dir
 from figleaf.errors import FigleafError
 from figleaf.overrides import typed
 from figleaf.study.display import open_display
@@ -58,7 +58,7 @@ def search(
     for key, number in (("jobs", jobs), ("trials", trials)):
         if number is not None and number < 1:
             raise FigleafError(f"--{key} {number}: expected at least 1")
-    study = find_study(name, experiments_dir())
+    study = find_study(name, own_experiments_dir())
     space = Space.of(study, overrides)
     base = space.shared_config
     planned = Trial("search", base.seed, base)
