@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,18 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score
 
 from figleaf.cli import main
-from figleaf.config import TrainConfig, compose, home
+from figleaf.config import MethodConfig, TrainConfig, compose, home
 from figleaf.data.decode import decode, resize
 from figleaf.data.manifest import load_manifest
 from figleaf.data.masks import read_mask
 from figleaf.data.sampler import BatchPlan
 from figleaf.errors import FigleafError
+from figleaf.evaluate.pixel_metrics import THRESHOLDS
 from figleaf.evaluate.predictions import Predictions
 from figleaf.study.state import data_hashes
 from figleaf.train.build import make_module, make_objective
@@ -28,6 +31,8 @@ from figleaf.train.segmentation import Segmentation
 from figleaf.train.task import train
 from figleaf.vgg.pixel_model import VggPixels
 from figleaf.vgg.scorer import TorchScorer
+from figleaf.vgg.skin_map import enlarged, skin_maps
+from figleaf.vgg.weights import load
 
 DENSE = ["model=debug", "model.head=dense", "model.dropout=0", "trainer.epochs=2", "trainer.threads=1"]
 FAST = [*DENSE, "trainer.intervals=50", "optimizer.batch_size=4", "optimizer=adamw", "optimizer.lr=0.01"]
@@ -213,8 +218,42 @@ def test_a_dense_run_is_evaluated_and_exported_like_any_other(
         found = json.loads(capsys.readouterr().out)
         assert found["auroc"] == pytest.approx(result.metrics["test/auroc"], abs=1e-6), run
         assert found["accuracy"] == pytest.approx(result.metrics["test/accuracy"], abs=1e-6), run
-    assert main(["evaluate", "run=latest", *data, "method=dense", "scales=[64]"]) == 2
-    assert "method=dense: this network was trained with model.head=dense" in capsys.readouterr().err
+    assert main(["evaluate", "run=latest", *data, "method=dense", "scales=[32,64]", "flip=true"]) == 0
+    assert json.loads(capsys.readouterr().out)["variant"] == "dense-q32+64-flip"
+
+
+def test_maps_of_several_scales_and_mirror_images_are_averaged_before_they_are_measured(file: Path) -> None:
+    config = config_of(file, "trainer.epochs=3")
+    trained = train(config)
+    plain = train(replace(config, evaluation=MethodConfig()))
+    pixels = {key for key in trained.metrics if "pixel" in key and not key.startswith("fit/")}
+    assert {key: plain.metrics[key] for key in pixels} == {key: trained.metrics[key] for key in pixels}
+    averaged = train(replace(config, evaluation=MethodConfig(method="dense", scales=[32, 64], flip=True)))
+    assert averaged.metrics["cost/gmacs"] == pytest.approx(2 * (1 + 4) * plain.metrics["cost/gmacs"])
+
+    # By another way: the four maps one by one, at the masks' size, and the threshold that is best on val.
+    net, manifest = load(trained.folder / "checkpoints" / "best.safetensors")[0].eval(), load_manifest(file)
+    found: dict[str, list[NDArray[np.float64]]] = {"val": [], "test": []}
+    truth: dict[str, list[NDArray[np.bool_]]] = {"val": [], "test": []}
+    for path, mask, split in zip(manifest.paths, manifest.masks, manifest.table["split"], strict=True):
+        if split == "train" or mask is None:
+            continue
+        views = []
+        for size in (32, 64):
+            rgb_u8 = resize(decode(path), size)[None]
+            skin, mirrored = skin_maps(net, rgb_u8)[0], skin_maps(net, rgb_u8[:, :, ::-1])[0, :, ::-1]
+            views += [enlarged(view.copy(), (HEIGHT, WIDTH)).astype(float) for view in (skin, mirrored)]
+        found[split].append(np.mean(views, axis=0).ravel())
+        truth[split].append(read_mask(mask).ravel())
+    val, test = (np.concatenate(found[split]) for split in ("val", "test"))
+    is_val, is_test = (np.concatenate(truth[split]) for split in ("val", "test"))
+    best = max(f1_score(is_val, val >= threshold) for threshold in THRESHOLDS)
+    assert averaged.metrics["val/pixel_f1"] == pytest.approx(best, abs=1e-3)
+    threshold = averaged.metrics["val/skin_threshold"]
+    assert averaged.metrics["test/pixel_f1"] == pytest.approx(f1_score(is_test, test >= threshold), abs=1e-3)
+    assert averaged.metrics["test/pixel_f1"] != plain.metrics["test/pixel_f1"]
+    assert averaged.metrics["test/brier"] != plain.metrics["test/brier"]
+    assert (averaged.folder / "pixels.csv").is_file()
 
 
 @pytest.mark.slow

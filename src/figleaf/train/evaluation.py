@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+import pandas as pd
 import torch
 
 from figleaf.config import MethodConfig, ModelConfig, TrainConfig, fingerprint, home
+from figleaf.data.sampler import BatchPlan
 from figleaf.errors import FigleafError
 from figleaf.evaluate.method import CLEAN, Method, predict_by
 from figleaf.evaluate.perturbations import PERTURBATIONS
@@ -29,6 +31,7 @@ from figleaf.train.records import Recorder
 from figleaf.vgg.scorer import TorchScorer
 
 SOURCE_TAG = "figleaf.source_run_id"  # whose weights were measured
+_OF_PIXELS = ("single", "dense")  # of a network with a dense head: what marks each pixel of the picture once a view
 SEARCH = MethodConfig(method="search")  # no way to score a picture: the network's features are searched
 
 
@@ -89,10 +92,12 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
     """Predictions by `config.evaluation` with the weights of the trained run, and metrics from them, recorded.
 
     `cost/passes` and `cost/gmacs` are those of one picture. `time/scored_per_second` counts pictures of val and test,
-    decoded before. With `perturb` the test split is scored under those perturbations, too; see
-    `figleaf.evaluate.robustness`. With `explain` the class maps are measured, too; see `figleaf.train.explaining`. With
-    `exported` a file of the weights answers; see `figleaf.train.exported`. A search is measured as in
-    `figleaf.train.searching`. Raises `FigleafError` when the trained run, or its weights, are not in the tracker.
+    decoded before. A network with a dense head is measured by pixels, too: its maps are averaged over scales and mirror
+    images, and the thresholds are the method's own. With `perturb` the test split is scored under those perturbations,
+    too; see `figleaf.evaluate.robustness`. With `explain` the class maps are measured, too; see
+    `figleaf.train.explaining`. With `exported` a file of the weights answers; see `figleaf.train.exported`. A search is
+    measured as in `figleaf.train.searching`. Raises `FigleafError` when the trained run, or its weights, are not in the
+    tracker.
     """
     assert config.evaluation is not None, "what this module is for"
     require_method(config.evaluation, config)
@@ -148,6 +153,14 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
         )
     found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
     found |= of_maps
+    tables: dict[str, pd.DataFrame] = {}
+    if net is not None and net.head == "dense" and method.name in _OF_PIXELS:
+        from figleaf.train.measure_pixels import measure_maps
+
+        pixels = [pictures[size].pixels for size in method.sizes(scorer.input_size)]
+        plan = BatchPlan(len(inputs.manifest), config.optimizer.batch_size, config.seed)
+        of_pixels, _, tables["pixels.csv"] = measure_maps(net, pixels, inputs, config, plan, flip=method.flip)
+        found |= of_pixels
     if net is not None:
         passes, gmacs = method.cost(net, pictures[max(pictures)].pixels)
         found |= cost_metrics(net) | {"cost/passes": passes, "cost/gmacs": gmacs}
@@ -161,5 +174,5 @@ def measure_trained(config: TrainConfig, folder: RunFolder, inputs: Inputs, reco
         changed = perturbed(scorer, inputs.manifest, clean, names, max_pixels=config.data.max_pixels)
         found |= robustness_metrics(changed, threshold)
         recorder.keep(changed, "robustness.parquet")
-    recorder.measured(Measurement(found, predictions, threshold), 0, tags)
+    recorder.measured(Measurement(found, predictions, threshold, tables), 0, tags)
     return found

@@ -4,6 +4,7 @@ The thresholds, from which probability a pixel is skin and from which share of s
 val and kept with the weights.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from figleaf.train.objective import Measurement
 from figleaf.train.ranks import collect
 from figleaf.vgg.network import VGG
 from figleaf.vgg.scorer import TorchScorer
-from figleaf.vgg.skin_map import SHARE_THRESHOLD, SKIN_THRESHOLD, enlarged, log_odds, skin_maps, unsafe_place
+from figleaf.vgg.skin_map import SHARE_THRESHOLD, SKIN_THRESHOLD, log_odds, mean_maps, unsafe_place
 from figleaf.vgg.weights import load, save
 
 # Fleck, Forsyth & Bregler (1996), where val has pictures of one label only and there is nothing to choose by.
@@ -57,19 +58,35 @@ def measure_pixels(best: Path, last: VGG, inputs: Inputs, config: TrainConfig, p
     predictions = _held_against(shares, share_threshold)
     found, threshold = final_metrics(predictions, config.trainer.intervals, config.seed)
 
-    rows = np.concatenate([inputs.masked_rows(split) for split in ("val", "test") if split in inputs.manifest.splits])
-    counts = pixel_counts(net, inputs, rows, config, plan)
-    samples = samples_of(inputs.manifest, inputs.pictures.content_sha256).iloc[rows].reset_index(drop=True)
-    of_pixels, skin_threshold = final_pixel_metrics(counts, samples, config.trainer.intervals, config.seed)
+    of_pixels, skin_threshold, table = measure_maps(net, [inputs.pictures.pixels], inputs, config, plan)
     taught = evenly_spaced(inputs.masked_rows("train"))
-    fit = pixel_metrics(pixel_counts(last, inputs, taught, config, plan), skin_threshold)
+    fit = pixel_metrics(pixel_counts(last, [inputs.pictures.pixels], inputs, taught, config, plan), skin_threshold)
     of_pixels |= {f"fit/{key}": fit[key] for key in FIT if key in fit} | {"fit/n": float(len(taught))}
 
     if plan.rank == 0:
         save(net, best, facts | {SKIN_THRESHOLD: skin_threshold, SHARE_THRESHOLD: share_threshold})
     of_pixels[f"val/{SHARE_THRESHOLD}"] = share_threshold
-    table = samples.join(pd.DataFrame(dict(per_image(counts, skin_threshold))))
     return Measurement(found | of_pixels, predictions, threshold, {"pixels.csv": table})
+
+
+def measure_maps(
+    net: VGG,
+    pictures: Sequence[NDArray[np.uint8]],
+    inputs: Inputs,
+    config: TrainConfig,
+    plan: BatchPlan,
+    *,
+    flip: bool = False,
+) -> tuple[dict[str, float], float, pd.DataFrame]:
+    """Pixel metrics of val and test, the threshold, and what `pixels.csv` holds; of `mean_maps` at these scales.
+
+    `pictures` are those of the whole manifest at each scale, (N, S, S, 3).
+    """
+    rows = np.concatenate([inputs.masked_rows(split) for split in ("val", "test") if split in inputs.manifest.splits])
+    counts = pixel_counts(net, pictures, inputs, rows, config, plan, flip=flip)
+    samples = samples_of(inputs.manifest, inputs.pictures.content_sha256).iloc[rows].reset_index(drop=True)
+    found, threshold = final_pixel_metrics(counts, samples, config.trainer.intervals, config.seed)
+    return found, threshold, samples.join(pd.DataFrame(dict(per_image(counts, threshold))))
 
 
 def final_pixel_metrics(
@@ -110,24 +127,38 @@ def _slice_metrics(table: pd.DataFrame) -> dict[str, float]:
 
 
 def pixel_counts(
-    net: VGG, inputs: Inputs, rows: NDArray[np.int64], config: TrainConfig, plan: BatchPlan
+    net: VGG,
+    pictures: Sequence[NDArray[np.uint8]],
+    inputs: Inputs,
+    rows: NDArray[np.int64],
+    config: TrainConfig,
+    plan: BatchPlan,
+    *,
+    flip: bool = False,
 ) -> PixelCounts:
-    """Counts of the pictures `rows` against their masks, each by exactly one rank; complete on every rank."""
+    """Counts of the manifest's `rows` against their masks, each by exactly one rank; complete on every rank.
+
+    `pictures` and `flip` as in `measure_maps`.
+    """
     net.eval().to(device_of(config))
-    masks, mine = inputs.manifest.masks, shard(len(rows), plan.rank, plan.world_size)
+    mine = shard(len(rows), plan.rank, plan.world_size)
     table = np.zeros((len(rows), 2, len(THRESHOLDS) + 1), dtype=np.int32)
-    counted = []
+    counted: list[NDArray[np.int32]] = []
     for start in range(0, len(mine), plan.batch_size):
         batch = rows[mine[start : start + plan.batch_size]]
-        for row, skin in zip(batch, skin_maps(net, inputs.pictures.pixels[batch]), strict=True):
-            path = masks[row]
-            assert path is not None, "rows with a mask"
-            is_skin = read_mask(path, config.data.max_pixels)
-            counted.append(count_pixels(enlarged(skin, is_skin.shape), is_skin))
+        masks = [_mask(inputs, row, config.data.max_pixels) for row in batch]
+        maps = mean_maps(net, [pixels[batch] for pixels in pictures], [mask.shape for mask in masks], flip=flip)
+        counted += map(count_pixels, maps, masks)
     for places, found in collect((mine, counted), plan.world_size):
         if len(places):
             table[places] = np.stack(found)
     return PixelCounts(table, THRESHOLDS)
+
+
+def _mask(inputs: Inputs, row: int, max_pixels: int) -> NDArray[np.bool_]:
+    path = inputs.manifest.masks[row]
+    assert path is not None, "rows with a mask"
+    return read_mask(path, max_pixels)
 
 
 def _held_against(shares: Predictions, share_threshold: float) -> Predictions:

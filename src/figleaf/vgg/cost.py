@@ -26,6 +26,8 @@ def gmacs(net: VGG, size: int | None = None) -> float:
 
 def dense_gmacs(net: VGG, size: int) -> float:
     """Billions of multiply-accumulates of dense evaluation for one image of `size` squared: the head at every place."""
+    if net.head == "dense":
+        return gmacs(net, size)  # which is at every place as it is
     return (_feature_macs(net, size) + _head_macs(net, size) * places_a_side(net, size) ** 2) / 1e9
 
 

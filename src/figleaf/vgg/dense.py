@@ -2,7 +2,8 @@
 
 Simonyan & Zisserman (2015), section 3.2: the fully connected layers become convolutions, the first with a kernel as
 large as its grid, the others 1x1; the resulting class score map is averaged over space. Their pictures keep their
-aspect; ours are squashed to a square, as everywhere in the project.
+aspect; ours are squashed to a square, as everywhere in the project. A dense head is of convolutions from the beginning
+and marks the pixels of the larger picture.
 """
 
 import numpy as np
@@ -46,26 +47,22 @@ def _window(net: VGG) -> int:
 class DenseScorer:
     """Scores pictures of `size` pixels with the network of `scorer`: the mean over its score map.
 
-    See `figleaf.evaluate.scorer.Scorer`. At the network's own input size these are its own logits.
+    See `figleaf.evaluate.scorer.Scorer`. At the network's own input size these are its own logits. With a dense head
+    the share of skin in the larger picture answers, see `figleaf.vgg.skin_map.SkinShare`.
 
-    Raises `FigleafError` for a size that is smaller, or of which the poolings would leave out a rim, and for a network
-    with a dense head, which has no class score map.
+    Raises `FigleafError` for a size that is smaller, or of which the poolings would leave out a rim.
     """
 
     def __init__(self, scorer: TorchScorer, size: int) -> None:
-        if scorer.net.head == "dense":
-            raise FigleafError(
-                "method=dense: this network was trained with model.head=dense, to answer for every pixel, and has no "
-                "head to move over a picture; use method=single or method=multi_crop"
-            )
         require_dense_size(scorer.input_size, size)
         self.net, self.device, self.input_size = scorer.net, scorer.device, size
         self.classes, self.unsafe = scorer.classes, scorer.unsafe
+        self._answer = scorer.answer if scorer.net.head == "dense" else self._mean_scores
 
     @torch.inference_mode()
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of pictures (N, size, size, 3)."""
-        return in_batches(self._mean_scores, rgb_u8, len(self.classes), self.device)
+        return in_batches(self._answer, rgb_u8, len(self.classes), self.device)
 
     def _mean_scores(self, rgb: Tensor) -> Tensor:
         return score_map(self.net, rgb).mean((2, 3))

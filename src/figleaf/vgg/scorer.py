@@ -59,9 +59,10 @@ class TorchScorer:
     @torch.inference_mode()
     def logits(self, rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, C) of pictures (N, S, S, 3)."""
-        return in_batches(self._answer, rgb_u8, len(self.classes), self.device)
+        return in_batches(self.answer, rgb_u8, len(self.classes), self.device)
 
-    def _answer(self, rgb: Tensor) -> Tensor:
+    def answer(self, rgb: Tensor) -> Tensor:
+        """Logits (N, C) of a batch (N, 3, S, S) on `device`; with a dense head S may be any multiple of 32."""
         return self.net(rgb) if self._share is None else self._share(rgb)[0]  # type: ignore[no-any-return]
 
 

@@ -71,3 +71,20 @@ def enlarged(probability: NDArray[np.float32], shape: Sequence[int]) -> NDArray[
         return probability
     resized = Image.fromarray(probability).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized).clip(0.0, 1.0)
+
+
+def mean_maps(
+    net: VGG, pictures: Sequence[NDArray[np.uint8]], shapes: Sequence[Sequence[int]], *, flip: bool = False
+) -> list[NDArray[np.float32]]:
+    """P(skin) of n pictures at the `shapes` (H, W) asked for: the mean over what `net` says of them at several scales.
+
+    `pictures` holds the same ones at each scale, (n, S, S, 3); with `flip` their mirror images are asked about, too.
+    """
+    found: list[NDArray[np.float32]] = [np.zeros(tuple(shape), np.float32) for shape in shapes]
+    for rgb_u8 in pictures:
+        maps = skin_maps(net, rgb_u8)
+        if flip:
+            maps = np.float32(0.5) * (maps + skin_maps(net, rgb_u8[:, :, ::-1])[:, :, ::-1])
+        for whole, skin in zip(found, maps, strict=True):
+            whole += enlarged(np.ascontiguousarray(skin), whole.shape) / len(pictures)
+    return found
