@@ -72,12 +72,9 @@ class Proposals:
 
 def proposed(scenes: DrawnScenes, rows: Sequence[int]) -> Proposals:
     """The ribbons in held-out masks of the scenes in these rows."""
-    pictures, groups = [scenes.picture(row) for row in rows], [scenes.group(row) for row in rows]
-    pixels = BoostedPixels(pixels_per_picture=PIXELS_PER_PICTURE, folds=FOLDS)
-    maps = pixels.fit_with_maps(pictures, [scenes.mask(row) for row in rows], groups)
     features, part, group = [], [], []
-    for row, picture, site_map, name in zip(rows, pictures, maps, groups, strict=True):
-        mask = pixels.at_pixels(site_map, picture) >= pixels.threshold
+    for row, mask in zip(rows, held_out_masks(scenes, rows), strict=True):
+        picture, name = scenes.picture(row), scenes.group(row)
         segments = limb_segments(mask)
         limbs = scenes.limbs(row)
         pairs, false = found_and_false(limbs, scenes.trunks(row), segments)
@@ -89,6 +86,17 @@ def proposed(scenes: DrawnScenes, rows: Sequence[int]) -> Proposals:
             part.append(shown[number])
             group.append(name)
     return Proposals(np.stack(features), np.array(part), np.array(group))
+
+
+def held_out_masks(scenes: DrawnScenes, rows: Sequence[int]) -> list[NDArray[np.bool_]]:
+    """Masks of the scenes in these rows, each by a pixel model that has not seen the scene's group."""
+    pictures, groups = [scenes.picture(row) for row in rows], [scenes.group(row) for row in rows]
+    pixels = BoostedPixels(pixels_per_picture=PIXELS_PER_PICTURE, folds=FOLDS)
+    maps = pixels.fit_with_maps(pictures, [scenes.mask(row) for row in rows], groups)
+    return [
+        np.asarray(pixels.at_pixels(site_map, picture) >= pixels.threshold)
+        for site_map, picture in zip(maps, pictures, strict=True)
+    ]
 
 
 def part_named(segment: str) -> str:

@@ -1,12 +1,12 @@
 """How many of the visible limb segments of drawn scenes the grouper finds, and how many it makes up.
 
-No claim is kept by it: 85 % from true masks and 70 % from predicted ones, with one false segment a picture, were aimed
-at and are missed, since a mask does not show an arm before a bare chest. What is visible, outlined, found and false is
-said in `limb_truth.py`; both recalls are given, of all visible limb segments (`recall`) and of those whose two edges a
-mask can show (`recall_outlined`). `by_tilt` is the recall of the visible ones by their angle out of the plane, in steps
-of 20 degrees, each with its count. `true` is from the scenes' masks, `predicted` from those of boosted trees on
-colours, texture and surroundings, fitted to pictures of the training split; the grouper's constants were chosen on that
-split, too. `true_verified` and `verified`, from predicted masks, are what the gallery of drawn limbs leaves of them.
+What is visible, outlined, found and false is said in `limb_truth.py`; both recalls are given, of all visible limb
+segments (`recall`) and of those whose two edges a mask can show (`recall_outlined`). `by_tilt` is the recall of the
+visible ones by their angle out of the plane, in steps of 20 degrees, each with its count. `true` is from the scenes'
+masks, `predicted` from those of boosted trees on colours, texture and surroundings, fitted to pictures of the training
+split; the grouper's constants were chosen on that split, too. `true_verified` and `verified`, from predicted masks, are
+what the gallery of drawn limbs leaves of them, `true_creases` and `creases` what the judge finds between creases of the
+skin as well: an arm before a bare chest is not in a mask.
 
 `rules`: recall, false positive rate and their quotient, the response ratio, of a decision by area alone and with the
 grouper's word ("girdle": two limbs side by side, or a trunk with a thigh), for the filter of 1996 and for the fitted
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="which scenes are measured (default: %(default)s)")
     parser.add_argument("--count", type=int, default=400, help="scenes measured (default: %(default)s)")
     parser.add_argument(
-        "--fitted", type=int, default=700, help="scenes the pixel model is fitted to (default: %(default)s)"
+        "--fitted", type=int, default=1400, help="scenes the pixel model is fitted to (default: %(default)s)"
     )
     parser.add_argument("--data", type=Path, help="where the scenes are kept (default: a temporary folder)")
     options = parser.parse_args()
@@ -76,12 +76,16 @@ def main() -> None:
         "true_verified": _groups(pictures, true, verified=True),
         "predicted": _groups(pictures, predicted),
         "verified": _groups(pictures, predicted, verified=True),
+        "true_creases": _groups(pictures, true, creases=True),
+        "creases": _groups(pictures, predicted, creases=True),
     }
     by_rule = {
         "filter": (filtered, _groups(small, filtered)),
         "filter_verified": (filtered, _groups(small, filtered, verified=True)),
+        "filter_creases": (filtered, _groups(small, filtered, creases=True)),
         "predicted": (predicted, found["predicted"]),
         "predicted_verified": (predicted, found["verified"]),
+        "predicted_creases": (predicted, found["creases"]),
         "true": (true, from_true),
     }
     report(
@@ -100,8 +104,13 @@ def main() -> None:
     )
 
 
-def _groups(pictures: Sequence[NDArray[np.uint8]], masks: Sequence[Mask], *, verified: bool = False) -> list[Groups]:
-    return [picture_groups(picture, mask, verified=verified) for picture, mask in zip(pictures, masks, strict=True)]
+def _groups(
+    pictures: Sequence[NDArray[np.uint8]], masks: Sequence[Mask], *, verified: bool = False, creases: bool = False
+) -> list[Groups]:
+    return [
+        picture_groups(picture, mask, verified=verified, creases=creases)
+        for picture, mask in zip(pictures, masks, strict=True)
+    ]
 
 
 def _recalls(found: Sequence[Groups], limbs: Sequence[list[Limb]], trunks: Sequence[list[Any]]) -> dict[str, Any]:

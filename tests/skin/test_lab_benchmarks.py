@@ -31,6 +31,7 @@ def test_limbs_are_found_and_verification_drops_more_of_the_false_ones(tmp_path:
     kept_of_false = verified["false_per_image"] / true["false_per_image"]
     assert kept_of_false < verified["recall"] / true["recall"] <= 1
     assert result["verified"]["false_per_image"] <= result["predicted"]["false_per_image"]
+    assert result["true_creases"]["recall"] > true["recall"], "more is seen between creases"
     assert (
         result["rules"]["filter"]["area_0.30"]["recall"] >= result["rules"]["filter"]["area_and_girdle_0.30"]["recall"]
     )
@@ -42,6 +43,16 @@ def test_the_gallery_is_fitted_to_a_file_that_says_from_what(tmp_path: Path) -> 
     options = ("--scenes", "60", "--data", str(tmp_path / "scenes"), "--out", str(out))
     result = last_line("fit_limb_gallery.py", tmp_path, *options)
     assert set(result["proposals"]) == {"arm", "leg", "none"}
+    assert out.stat().st_size > 1000
+
+
+@pytest.mark.bench
+def test_the_judge_is_fitted_to_a_file_that_says_from_what(tmp_path: Path) -> None:
+    out = tmp_path / "judge.safetensors"
+    options = ("--scenes", "60", "--data", str(tmp_path / "scenes"), "--out", str(out))
+    result = last_line("fit_limb_judge.py", tmp_path, *options)
+    assert 0 < result["limbs_among_them"] < result["proposals"]
+    assert result["held_out"]["false_per_image"] <= 0.95
     assert out.stat().st_size > 1000
 
 

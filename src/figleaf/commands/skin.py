@@ -8,7 +8,10 @@ from pathlib import Path
 from figleaf.commands.arguments import file_name, parser, say
 from figleaf.errors import FigleafError
 
-DRAWINGS = ("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines", "limbs", "verified", "crops")
+DRAWINGS = (
+    *("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines"),
+    *("limbs", "verified", "creases", "crops"),
+)
 SCHEMES = ("windows", "proposals", "skin_regions")
 RULES = ("fleck", "kovac", "ycbcr", "hsv", "normalised_rgb", "jones_rehg")  # the systems are slow to import
 EPILOG = """\
@@ -21,6 +24,7 @@ Drawings:
   limbs        straight ribbons of skin (yellow), pairs that are limbs (blue, joints as dots), the two limbs of a
                girdle (joined by an orange line), a trunk and the thigh that leaves it (both green)
   verified     the same of those ribbons that look like a limb of the drawn gallery
+  creases      the same of ribbons between dark lines in the skin, too: an arm before a chest
   crops        the boxes of --scheme: windows, proposals or skin_regions
 
 One PNG a picture and drawing goes to --out; on standard output a JSON object a picture: its share of skin by the rule,

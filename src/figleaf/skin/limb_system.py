@@ -18,6 +18,7 @@ from figleaf.skin.area import FLECK_AREA
 from figleaf.skin.image_system import ImageSystem, MaskRule, beyond, checked_labels
 from figleaf.skin.limb_gallery import drawn_gallery
 from figleaf.skin.limb_groups import Groups, group_features, grouped
+from figleaf.skin.limb_judge import drawn_judge
 from figleaf.skin.limbs import limb_segments
 from figleaf.skin.minimum_distance import MahalanobisMean, NearestMean
 from figleaf.skin.pictures import Mask, Pictures, RgbU8, checked_picture
@@ -32,22 +33,30 @@ class LimbRule(MaskRule):
     """Unsafe when the share of skin reaches `area` in (0, 1) and the skin holds at least the named `structure`.
 
     "segment": one ribbon; "limb": two that meet; "girdle": two limbs side by side, or a trunk with a thigh; "both" of
-    these. `verified`: only ribbons count that look like a limb of the drawn gallery. The score is the margin of the
-    area; where structure is missing at most -1, and 2 less a further level, so that it is at least 0 exactly where both
-    hold.
+    these. `verified` and `creases`: see `picture_groups`. The score is the margin of the area; where structure is
+    missing at most -1, and 2 less a further level, so that it is at least 0 exactly where both hold.
     """
 
     def __init__(
-        self, pixel_model: PixelModel, area: float = FLECK_AREA, structure: str = "girdle", verified: bool = False
+        self,
+        pixel_model: PixelModel,
+        area: float = FLECK_AREA,
+        structure: str = "girdle",
+        verified: bool = False,
+        creases: bool = False,
     ) -> None:
         self.pixel_model = pixel_model
         self.area = area
         self.structure = structure
         self.verified = verified
+        self.creases = creases
 
     def groups(self, rgb_u8: RgbU8) -> Groups:
         """What was found in a picture (H, W, 3)."""
-        return picture_groups(rgb_u8, self.pixel_model_.skin_mask(checked_picture(rgb_u8)), verified=self.verified)
+        return self._groups(rgb_u8, self.pixel_model_.skin_mask(checked_picture(rgb_u8)))
+
+    def _groups(self, rgb_u8: RgbU8, mask: Mask) -> Groups:
+        return picture_groups(rgb_u8, mask, verified=self.verified, creases=self.creases)
 
     def check(self) -> None:
         """Raises `FigleafError` for an area outside its range and for an unknown structure."""
@@ -60,7 +69,7 @@ class LimbRule(MaskRule):
         """The smaller of the margins of area and structure."""
         self.check()
         mask = self.pixel_model_.skin_mask(checked_picture(rgb_u8))
-        found = picture_groups(rgb_u8, mask, verified=self.verified)
+        found = self._groups(rgb_u8, mask)
         levels = found.complexity - STRUCTURES[self.structure]
         share = beyond(float(mask.mean()), self.area)
         return min(share, _STEP_LOGIT * (levels + 0.5)) if levels < 0 else share
@@ -69,10 +78,17 @@ class LimbRule(MaskRule):
 class LimbDistance(ImageSystem):
     """A minimum-distance classifier, see `DISTANCES`, of the numbers about a picture's skin and its groups of limbs."""
 
-    def __init__(self, pixel_model: PixelModel, distance: str = "mahalanobis", verified: bool = False) -> None:
+    def __init__(
+        self,
+        pixel_model: PixelModel,
+        distance: str = "mahalanobis",
+        verified: bool = False,
+        creases: bool = False,
+    ) -> None:
         self.pixel_model = pixel_model
         self.distance = distance
         self.verified = verified
+        self.creases = creases
 
     def fit(
         self,
@@ -98,11 +114,16 @@ class LimbDistance(ImageSystem):
         rows = []
         for picture in track(pictures, "Limbs", len(pictures)):
             mask = self.pixel_model_.skin_mask(checked_picture(picture))
-            rows.append(group_features(mask, picture_groups(picture, mask, verified=self.verified)))
+            groups = picture_groups(picture, mask, verified=self.verified, creases=self.creases)
+            rows.append(group_features(mask, groups))
         return np.stack(rows)
 
 
-def picture_groups(rgb_u8: RgbU8, mask: Mask, *, verified: bool) -> Groups:
-    """The groups in the mask (H, W) of a picture (H, W, 3); of `verified` segments only."""
-    segments = limb_segments(mask)
+def picture_groups(rgb_u8: RgbU8, mask: Mask, *, verified: bool = False, creases: bool = False) -> Groups:
+    """The groups in the mask (H, W) of a picture (H, W, 3).
+
+    With `creases` of the likeliest ribbons of the mask and between creases of the skin, as `drawn_judge` says, else of
+    the mask's own. With `verified` only those count that look like a limb of the drawn gallery.
+    """
+    segments = drawn_judge().limbs(rgb_u8, mask) if creases else limb_segments(mask)
     return grouped(drawn_gallery().verified(rgb_u8, mask, segments) if verified else segments)

@@ -1,0 +1,164 @@
+"""Limbs between creases: dark lines in skin, what they cut, the evidence for a ribbon, and the judge that we ship."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawn_skin import odd
+
+from figleaf.skin.creases import WorkingPicture, crease_strength
+from figleaf.skin.limb_evidence import SIZE, proposal_features
+from figleaf.skin.limb_judge import DRAWN, LimbJudge, drawn_judge
+from figleaf.skin.limb_proposals import Proposals, Relations, limb_proposals
+from figleaf.skin.limb_system import LimbRule, picture_groups
+from figleaf.skin.limb_views import SIZE as VIEW
+from figleaf.skin.limbs import Segment, limb_segments
+from figleaf.skin.medial_axes import WORKING_SIDE
+from figleaf.skin.pictures import Mask, RgbU8
+from figleaf.skin.pixel_model import RulePixels
+from figleaf.skin.pixel_rules import KovacRule
+from figleaf.skin.storage import load_system, save_system
+
+SKIN, CLOTH = np.array([215, 160, 130]), np.array([40, 60, 120])
+
+
+def three_cylinders(side: int = 192) -> tuple[RgbU8, Mask]:
+    """Three upright round limbs side by side without a gap: their silhouette is a broad block, wider than high."""
+    x = (np.arange(side) + 0.5) / side
+    across = ((x - 0.2) / 0.2) % 1 * 2 - 1  # -1 to 1 within each limb
+    light = np.sqrt(np.clip(1 - across**2, 0.04, 1))
+    mask = np.zeros((side, side), np.bool_)
+    mask[round(0.25 * side) : round(0.75 * side), round(0.2 * side) : round(0.8 * side)] = True
+    picture = np.where(mask[..., None], SKIN * light[None, :, None], CLOTH)
+    return picture.astype(np.uint8), mask
+
+
+def test_a_crease_is_a_valley_of_lightness_whatever_the_light() -> None:
+    picture, mask = three_cylinders()
+    fine, _ = WorkingPicture.of(picture, mask).creases
+    inside = fine[80:110]
+    borders = [round(x * WORKING_SIDE) for x in (0.4, 0.6)]
+    assert min(inside[:, x - 2 : x + 2].max() for x in borders) > 0.3
+    middles = [round(x * WORKING_SIDE) for x in (0.3, 0.5, 0.7)]
+    assert max(inside[:, x - 4 : x + 4].max() for x in middles) < 0.05
+    half = crease_strength(np.exp(np.log(np.float32(50) + 4) + np.zeros((32, 32), np.float32)) - 4, 1.5)
+    np.testing.assert_allclose(half, 0, atol=1e-5)
+
+
+def test_three_limbs_without_a_gap_are_found_between_their_creases() -> None:
+    picture, mask = three_cylinders()
+    assert not [one for one in limb_segments(mask) if one.width < 60], "the mask is one block"
+    found = limb_proposals(picture, mask)
+    upright = [one for one in found.segments if one.width < 60 and abs(one.end[1] - one.start[1]) > 50]
+    columns = sorted((one.start[0] + one.end[0]) / 2 / 192 for one in upright)
+    assert all(any(abs(column - x) < 0.03 for column in columns) for x in (0.3, 0.5, 0.7)), columns
+    assert len(found.source) == len(found.segments)
+
+
+@pytest.mark.parametrize("side", [96, 384])
+def test_proposals_are_in_pixels_of_the_picture(side: int) -> None:
+    picture, mask = three_cylinders()
+    scaled = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST).astype(bool)
+    found = [one for one in limb_proposals(scaled, small).segments if one.width < 0.3 * side]
+    columns = [(one.start[0] + one.end[0]) / 2 / side for one in found]
+    assert all(any(abs(column - x) < 0.03 for column in columns) for x in (0.3, 0.5, 0.7)), columns
+
+
+def ribbons() -> list[Segment]:
+    first = Segment((10.0, 10.0), (90.0, 10.0), (8.0, 8.0))
+    like = Segment((15.0, 12.0), (85.0, 11.0), (7.0, 9.0))
+    crossing = Segment((50.0, 0.0), (50.0, 60.0), (8.0, 8.0))
+    return [first, like, crossing]
+
+
+def test_relations_of_ribbons() -> None:
+    between = Relations.of(ribbons())
+    assert between.cover[1, 0] == 1
+    assert between.cover[0, 1] > 0.9
+    assert 0 < between.cover[0, 2] < 0.4
+    assert between.angle_deg[0, 2] == pytest.approx(90)
+    assert between.radius.tolist() == [8, 8, 8]
+
+
+def test_of_rivals_the_likelier_is_kept_and_what_crosses_is_no_rival() -> None:
+    proposals = Proposals(ribbons(), np.array([0, 1, 1]))
+    judge = LimbJudge(threshold=0.4)
+    kept = judge.chosen(proposals, np.array([0.6, 0.9, 0.5]))
+    assert kept == [ribbons()[1], ribbons()[2]]
+    assert judge.chosen(proposals, np.array([0.3, 0.2, 0.1])) == []
+    assert judge.chosen(Proposals([], np.zeros(0, np.intp)), np.zeros(0)) == []
+
+
+def test_evidence_is_the_same_from_either_end_and_in_the_mirror() -> None:
+    picture, mask = three_cylinders()
+    side = mask.shape[1]
+    segment = Segment((58.0, 60.0), (56.0, 130.0), (18.0, 16.0))
+    turned = Segment(segment.end, segment.start, (16.0, 18.0))
+    mirrored = Segment((side - 58.0, 60.0), (side - 56.0, 130.0), (18.0, 16.0))
+
+    def evidence(rgb_u8: RgbU8, skin: Mask, one: Segment) -> np.ndarray:
+        working = WorkingPicture.of(rgb_u8, skin)
+        return proposal_features(rgb_u8, skin, working, Proposals([one], np.zeros(1, np.intp)))[0]
+
+    expected = evidence(picture, mask, segment)
+    assert expected.shape == (SIZE,)
+    np.testing.assert_allclose(evidence(picture, mask, turned), expected, atol=1e-5)
+    flipped = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+    np.testing.assert_allclose(evidence(*flipped, mirrored), expected, atol=2e-2)
+
+
+def test_the_edges_of_a_limb_before_a_limb_are_in_the_evidence() -> None:
+    picture, mask = three_cylinders()
+    working = WorkingPicture.of(picture, mask)
+    true = Segment((96.0, 60.0), (96.0, 130.0), (19.0, 19.0))
+    between = Segment((77.0, 60.0), (77.0, 130.0), (19.0, 19.0))
+    creases = [
+        proposal_features(picture, mask, working, Proposals([one], np.zeros(1, np.intp)))[0, VIEW : VIEW + 11]
+        for one in (true, between)
+    ]
+    # The lesser and then the greater value at 1.5, 1.2, 1, .8 and .5 half-widths, and the axis.
+    assert creases[0][2] > 0.3 > 0.05 > creases[0][10]
+    assert creases[1][10] > 0.3 > 0.05 > creases[1][2]
+
+
+def test_the_judge_learns_keeps_and_is_stored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    is_limb = rng.random(400) < 0.5
+    evidence = rng.normal(size=(400, 5))
+    evidence[:, 2] += 2 * is_limb
+    judge = LimbJudge(iterations=100).fit(evidence, is_limb)
+    likely = judge.probability(evidence)
+    assert likely[is_limb].mean() > 0.75 > 0.25 > likely[~is_limb].mean()
+    again, facts = load_system(save_system(judge, tmp_path / "judge.safetensors", {"of": "noise"}))
+    assert facts["of"] == "noise"
+    np.testing.assert_array_equal(again.probability(evidence), likely)
+    assert judge.probability(np.zeros((0, 5))).shape == (0,)
+
+
+def test_the_judge_that_is_shipped_says_from_what_it_is() -> None:
+    judge, facts = load_system(DRAWN)
+    assert isinstance(judge, LimbJudge)
+    assert facts["held_out"]["false_per_image"] <= 0.95
+    assert judge.trees_.n_features_in_ == SIZE
+    assert drawn_judge() is drawn_judge()
+
+
+@pytest.mark.parametrize("name", odd())
+def test_odd_pictures_have_defined_scores_between_creases(name: str) -> None:
+    picture = odd()[name]
+    for mask in (np.ones(picture.shape[:2], np.bool_), np.zeros(picture.shape[:2], np.bool_)):
+        picture_groups(picture, mask, creases=True)
+    rule = LimbRule(RulePixels(KovacRule()), creases=True).fit([picture], [1])
+    assert np.isfinite(rule.predict_proba([picture])).all()
+
+
+def test_a_system_that_looks_between_creases_is_kept_with_that(tmp_path: Path) -> None:
+    picture, _ = three_cylinders()
+    rule = LimbRule(RulePixels(KovacRule()), area=0.1, structure="segment", creases=True).fit([picture], [1])
+    mask = rule.pixel_model_.skin_mask(picture)
+    assert rule.groups(picture) == picture_groups(picture, mask, creases=True)
+    assert rule.groups(picture) != picture_groups(picture, mask)
+    again, _ = load_system(save_system(rule, tmp_path / "rule.safetensors", {}))
+    assert again.groups(picture) == rule.groups(picture)
