@@ -14,10 +14,10 @@ Mask = NDArray[np.bool_]
 
 
 class DrawnScenes:
-    """2,000 scenes of 96 px, made in `folder` where they are not there yet; a scene is called by its row."""
+    """Scenes of 96 px, made in `folder` where they are not there yet; a scene is called by its row."""
 
-    def __init__(self, folder: Path) -> None:
-        self.manifest = scenes_manifest(folder, count=2000, seed=0, size=96)
+    def __init__(self, folder: Path, *, count: int = 2000, seed: int = 0) -> None:
+        self.manifest = scenes_manifest(folder, count=count, seed=seed, size=96)
         with np.load(self.manifest.root / "figures.npz") as stored:
             self.figures = {name: stored[name].astype(np.float64) for name in stored.files}
 

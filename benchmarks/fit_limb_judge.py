@@ -1,8 +1,9 @@
 """Fit the judge of limb proposals that the package brings, `src/figleaf/skin/limb_judge.safetensors`.
 
-Ribbons are proposed in masks of the training split's scenes, and in these cut along creases, each mask by a pixel model
-that has not seen the scene's group. What a ribbon shows is known (`limb_truth.py`). The threshold is the least at which
-there is less than one false ribbon a picture, by judges that have not seen the scene's group either.
+Ribbons are proposed in masks of scenes of their own (another seed than all that is measured), and in these cut along
+creases: in the true masks, and in those of a pixel model fitted to the training split. What a ribbon shows is known
+(`limb_truth.py`). The threshold is the least at which there is less than one false ribbon a picture in predicted masks,
+by judges that have not seen the scene's group.
 
 The last line is one JSON object: what the judge was fitted to, and the held-out recall and false ribbons a picture.
 """
@@ -18,23 +19,25 @@ from numpy.typing import NDArray
 
 from drawn_scenes import DrawnScenes
 from figleaf.progress import track
+from figleaf.skin.boosted_pixels import BoostedPixels
 from figleaf.skin.creases import WorkingPicture
 from figleaf.skin.limb_evidence import proposal_features
 from figleaf.skin.limb_judge import DRAWN, LimbJudge
 from figleaf.skin.limb_proposals import Proposals, limb_proposals
 from figleaf.skin.storage import save_system
 from figleaf.skin.training_pixels import folds_by_group
-from fit_limb_gallery import FOLDS, MOST_FALSE, held_out_masks
+from fit_limb_gallery import FOLDS, MOST_FALSE, PIXELS_PER_PICTURE
 from limb_truth import cover, found_and_false
 from side_by_side import report
 
 COVERED = 0.5  # of a limb's axis: what counts as showing it
+SEED = 1  # of the scenes; what is measured has seed 0
 THRESHOLDS = np.linspace(0.05, 0.95, 91)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A scene's row, what is proposed in it, the evidence (N, d), and whether each shows a limb (N,)."""
+    """What is proposed in one mask of a scene's row, the evidence (N, d), and whether each shows a limb (N,)."""
 
     row: int
     proposals: Proposals
@@ -45,59 +48,69 @@ class Scene:
 def main() -> None:
     """Fit, write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--scenes", type=int, default=1400, help="how many of the training split (default: %(default)s)"
-    )
+    parser.add_argument("--scenes", type=int, default=3600, help="the judge is fitted to (default: %(default)s)")
+    parser.add_argument("--fitted", type=int, default=1400, help="the pixel model is fitted to (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="where the scenes are kept (default: a temporary folder)")
     parser.add_argument("--out", type=Path, default=DRAWN, help="the file to write (default: the package's)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        drawn = DrawnScenes(options.data or Path(folder))
-        rows = drawn.rows("train", options.scenes)
-        scenes = proposed(drawn, rows)
-    probability = probability_held_out(scenes, np.array([drawn.group(row) for row in rows]))
-    threshold, recall, false = least_threshold(drawn, scenes, probability)
-    evidence, is_limb = (np.concatenate([getattr(one, name) for one in scenes]) for name in ("evidence", "is_limb"))
-    judge = LimbJudge(threshold=threshold).fit(evidence, is_limb)
+        place = options.data or Path(folder)
+        pixels = fitted_pixels(DrawnScenes(place), options.fitted)
+        drawn = DrawnScenes(place, count=options.scenes, seed=SEED)
+        found = [proposed(drawn, row, pixels) for row in track(range(options.scenes), "Scenes", options.scenes)]
+        predicted, true = [one for one, _ in found], [one for _, one in found]
+        fold = folds_by_group(np.array([drawn.group(row) for row in range(options.scenes)]), FOLDS, 0)
+        threshold, recall, false = least_threshold(drawn, predicted, probability_held_out(predicted, true, fold))
+    judge = fitted_judge([*predicted, *true], threshold)
     facts = {
         "command": "python benchmarks/fit_limb_judge.py",
-        "scenes": len(rows),
-        "proposals": len(is_limb),
-        "limbs_among_them": int(is_limb.sum()),
+        "scenes": options.scenes,
+        "proposals": sum(len(one.is_limb) for one in (*predicted, *true)),
+        "limbs_among_them": int(sum(one.is_limb.sum() for one in (*predicted, *true))),
         "held_out": {"recall": round(recall, 3), "false_per_image": round(false, 3)},
         "threshold": round(threshold, 2),
     }
     save_system(judge, options.out, facts)
-    report(
-        {"benchmark": "fit_limb_judge", **facts},
-        packages=("numpy", "scikit-learn", "scikit-image", "opencv-python-headless"),
-    )
+    report({"benchmark": "fit_limb_judge", **facts}, packages=("numpy", "scikit-learn", "scikit-image"))
 
 
-def proposed(drawn: DrawnScenes, rows: Sequence[int]) -> list[Scene]:
-    """The proposals in held-out masks of the scenes in these rows."""
+def fitted_pixels(scenes: DrawnScenes, count: int) -> BoostedPixels:
+    """The pixel model of `limbs.py`."""
+    rows = scenes.rows("train", count)
+    pixels = BoostedPixels(pixels_per_picture=PIXELS_PER_PICTURE)
+    groups = [scenes.group(row) for row in rows]
+    return pixels.fit([scenes.picture(row) for row in rows], [scenes.mask(row) for row in rows], groups)
+
+
+def proposed(drawn: DrawnScenes, row: int, pixels: BoostedPixels) -> tuple[Scene, Scene]:
+    """The proposals in the predicted and in the true mask of a scene."""
+    picture, limbs = drawn.picture(row), drawn.limbs(row)
     found = []
-    masks = held_out_masks(drawn, rows)
-    for row, mask in track(zip(rows, masks, strict=True), "Proposals", total=len(rows)):
-        picture, limbs = drawn.picture(row), drawn.limbs(row)
+    for mask in (pixels.skin_mask(picture), drawn.mask(row)):
         working = WorkingPicture.of(picture, mask)
         proposals = limb_proposals(picture, mask, working)
         shown = [any(cover(limb, segment) >= COVERED for limb in limbs) for segment in proposals.segments]
         evidence = proposal_features(picture, mask, working, proposals)
         found.append(Scene(row, proposals, evidence, np.array(shown, np.bool_)))
-    return found
+    return found[0], found[1]
 
 
-def probability_held_out(scenes: Sequence[Scene], groups: NDArray[np.str_]) -> list[NDArray[np.float64]]:
-    """The probability of each scene's proposals by a judge that has not seen its group."""
-    fold = folds_by_group(groups, FOLDS, 0)
-    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(scenes)
+def fitted_judge(scenes: Sequence[Scene], threshold: float = 0.5) -> LimbJudge:
+    """A judge of all that is proposed in these masks."""
+    evidence, is_limb = (np.concatenate([getattr(one, name) for one in scenes]) for name in ("evidence", "is_limb"))
+    return LimbJudge(threshold=threshold).fit(evidence, is_limb)
+
+
+def probability_held_out(
+    predicted: Sequence[Scene], true: Sequence[Scene], fold: NDArray[np.int64]
+) -> list[NDArray[np.float64]]:
+    """The probability of the proposals in predicted masks by a judge that has not seen the scene's group."""
+    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(predicted)
     for number in range(FOLDS):
-        rest = [one for one, of in zip(scenes, fold, strict=True) if of != number]
-        evidence, is_limb = (np.concatenate([getattr(one, name) for one in rest]) for name in ("evidence", "is_limb"))
-        judge = LimbJudge().fit(evidence, is_limb)
+        rest = np.flatnonzero(fold != number)
+        judge = fitted_judge([scenes[place] for scenes in (predicted, true) for place in rest])
         for place in np.flatnonzero(fold == number):
-            found[place] = judge.probability(scenes[place].evidence)
+            found[place] = judge.probability(predicted[place].evidence)
     return found
 
 

@@ -149,8 +149,9 @@ def _page(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"Visible limb segments of {limbs['scenes']} drawn scenes ([limbs.py](limbs.py)), found from true masks: "
-        f"{_found(limbs['true'])}; from predicted masks: {_found(limbs['predicted'])}, verified by their looks: "
-        f"{_found(limbs['verified'])}.",
+        f"{_found(limbs['true'])}, sought between creases, too: {_found(limbs['true_creases'])}; from predicted masks: "
+        f"{_found(limbs['predicted'])}, verified by their looks: {_found(limbs['verified'])}, sought between creases, too: "
+        f"{_found(limbs['creases'])}.",
     ]
     systems = results["systems"]["ms"]
     lines += [
