@@ -150,8 +150,8 @@ def _page(results: dict[str, Any]) -> str:
         "",
         f"Visible limb segments of {limbs['scenes']} drawn scenes ([limbs.py](limbs.py)), found from true masks: "
         f"{_found(limbs['true'])}, sought between creases, too: {_found(limbs['true_creases'])}; from predicted masks: "
-        f"{_found(limbs['predicted'])}, verified by their looks: {_found(limbs['verified'])}, sought between creases, too: "
-        f"{_found(limbs['creases'])}.",
+        f"{_found(limbs['predicted'])}, verified by their looks: {_found(limbs['verified'])}, "
+        f"sought between creases, too: {_found(limbs['creases'])}.",
     ]
     systems = results["systems"]["ms"]
     lines += [
