@@ -35,8 +35,8 @@ class LimbJudge(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         overlap: float = 0.5,
         turn_deg: float = 40.0,
         iterations: int = 300,
-        learning_rate: float = 0.06,
-        leaves: int = 15,
+        learning_rate: float = 0.07,
+        leaves: int = 31,
         random_state: int = 0,
     ) -> None:
         self.threshold = threshold
