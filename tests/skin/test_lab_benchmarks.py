@@ -49,10 +49,10 @@ def test_the_gallery_is_fitted_to_a_file_that_says_from_what(tmp_path: Path) -> 
 @pytest.mark.bench
 def test_the_judge_is_fitted_to_a_file_that_says_from_what(tmp_path: Path) -> None:
     out = tmp_path / "judge.safetensors"
-    options = ("--scenes", "60", "--data", str(tmp_path / "scenes"), "--out", str(out))
+    options = ("--scenes", "60", "--fitted", "30", "--data", str(tmp_path / "scenes"), "--out", str(out))
     result = last_line("fit_limb_judge.py", tmp_path, *options)
     assert 0 < result["limbs_among_them"] < result["proposals"]
-    assert result["held_out"]["false_per_image"] <= 0.95
+    assert result["held_out"]["false_per_image"] <= 0.97
     assert out.stat().st_size > 1000
 
 
