@@ -4,13 +4,13 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from figleaf.errors import FigleafError
 from figleaf.vgg import cost
 from figleaf.vgg.dense import DenseScorer
 from figleaf.vgg.network import VGG, freeze
@@ -169,10 +169,16 @@ def test_frozen_stages_do_not_move_while_the_head_learns_from_them() -> None:
     assert {"classifier.lateral1.weight", "classifier.lateral5_bn.running_mean"} <= moved
 
 
-def test_dense_evaluation_is_not_for_a_dense_head() -> None:
-    scorer = TorchScorer(dense(), ("safe", "unsafe"), ("unsafe",))
-    with pytest.raises(FigleafError, match=r"method=dense: .* use method=single or method=multi_crop"):
-        DenseScorer(scorer, 64)
+def test_dense_evaluation_of_a_dense_head_is_the_share_of_skin_in_the_larger_picture() -> None:
+    net = dense().eval()
+    size = net.input_size + 32
+    scorer = DenseScorer(TorchScorer(net, ("safe", "unsafe"), ("unsafe",)), size)
+    rgb_u8 = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        share = net(torch.from_numpy(rgb_u8).permute(0, 3, 1, 2)).softmax(1)[:, 1].mean((1, 2))
+    logits = torch.from_numpy(scorer.logits(rgb_u8))
+    torch.testing.assert_close(logits.softmax(1)[:, 1], share, rtol=1e-4, atol=1e-5)
+    assert cost.dense_gmacs(net, size) == cost.gmacs(net, size) > cost.gmacs(net)
 
 
 @pytest.mark.slow
