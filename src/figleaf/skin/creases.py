@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.skin.medial_axes import WORKING_SIDE
+from figleaf.skin.medial_axes import WORKING_SIDE, working_share, working_size
 from figleaf.skin.pictures import Mask, RgbU8
 
 Plane = NDArray[np.float32]
@@ -38,15 +38,12 @@ class WorkingPicture:
     @classmethod
     def of(cls, rgb_u8: RgbU8, mask: Mask) -> "WorkingPicture":
         """Resized with the aspect kept, the longer side to `WORKING_SIDE`."""
-        height, width = mask.shape
-        scale = WORKING_SIDE / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        size, share = working_size(mask.shape), working_share(mask)
+        filter_ = cv2.INTER_CUBIC if max(mask.shape) < WORKING_SIDE else cv2.INTER_AREA
         rgb = np.ascontiguousarray(rgb_u8, np.float32) / 255
-        resized = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA).clip(0, 1)
-        share = cv2.resize(
-            mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
-        )
-        return cls(share, cv2.cvtColor(resized, cv2.COLOR_RGB2LAB), np.array([width / size[0], height / size[1]]))
+        lab = cv2.cvtColor(cv2.resize(rgb, size, interpolation=filter_).clip(0, 1), cv2.COLOR_RGB2LAB)
+        height, width = mask.shape
+        return cls(share, lab, np.array([width / size[0], height / size[1]]))
 
     @cached_property
     def creases(self) -> tuple[Plane, Plane]:

@@ -5,7 +5,7 @@ start from are noise of the outline and are cut off; at each junction the two br
 become one path, so that a limb is not cut in two where another one leaves it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -43,9 +43,9 @@ def medial_paths(mask: Mask) -> list[Path]:
     longer.
     """
     height, width = mask.shape
-    scale = WORKING_SIDE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    work = _cleaned(cv2.resize(mask.astype(np.float32), size, interpolation=_interpolation(scale)))
+    share = working_share(mask)
+    size = (share.shape[1], share.shape[0])
+    work = _cleaned(share)
     if not work.any():
         return []
     edge = _BEYOND_FRAME_PX
@@ -63,8 +63,18 @@ def medial_paths(mask: Mask) -> list[Path]:
     return found
 
 
-def _interpolation(scale: float) -> int:
-    return cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
+def working_size(shape: Sequence[int]) -> tuple[int, int]:
+    """Width and height at which a picture (H, W, ...) is worked on: its aspect, the longer side `WORKING_SIDE`."""
+    height, width = shape[:2]
+    scale = WORKING_SIDE / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def working_share(mask: Mask) -> NDArray[np.float32]:
+    """The share of skin of a mask (H, W) in each pixel of the working size."""
+    filter_ = cv2.INTER_LINEAR if max(mask.shape) < WORKING_SIDE else cv2.INTER_AREA
+    share = cv2.resize(mask.astype(np.float32), working_size(mask.shape), interpolation=filter_)
+    return np.asarray(share, np.float32)
 
 
 def _cleaned(share: NDArray[np.float32]) -> Mask:
