@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from bad_images import ORANGE, BadImage, plain, png, rotated_jpeg, saved, write_bad_corpus
-from figleaf.data.decode import DecodeError, decode, resize
+from figleaf.data.decode import DecodeError, decode, decode_resized, resize
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,19 @@ def test_resize_squashes_and_averages_all_source_pixels() -> None:
     dot[32, 32] = 255
     assert resize(dot, 8).max() > 0
     np.testing.assert_array_equal(resize(rgb_u8[:20, :20], 20), rgb_u8[:20, :20])
+
+
+def test_decoding_to_a_size_gives_the_bytes_of_decoding_and_resizing(corpus: list[BadImage]) -> None:
+    for image in corpus:
+        for size in (7, (5, 9)):
+            try:
+                whole = decode(image.path)
+            except DecodeError as error:
+                with pytest.raises(DecodeError) as raised:
+                    decode_resized(image.path, size)
+                assert raised.value.reason == error.reason
+            else:
+                np.testing.assert_array_equal(decode_resized(image.path, size), resize(whole, size), image.path.name)
 
 
 def test_decoding_needs_nothing_beyond_numpy_and_pillow() -> None:

@@ -110,11 +110,11 @@ def _methods(net: "VGG") -> list[str]:
 
 def _picture(image: str, size: int) -> "RgbU8":
     """The picture (S, S, 3) as the network sees it."""
-    from figleaf.data.decode import DecodeError, decode, quiet_pillow, resize
+    from figleaf.data.decode import DecodeError, decode_resized, quiet_pillow
 
     try:
         with quiet_pillow():
-            return resize(decode(Path(image).expanduser()), size)
+            return decode_resized(Path(image).expanduser(), size)
     except DecodeError as error:
         raise FigleafError(f"image={image}: {error.reason}; expected a picture") from error
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from figleaf.data.content import hash_files, parallel
-from figleaf.data.decode import MAX_PIXELS, RESIZE_RULE, DecodeError, decode, quiet_pillow, read_bytes, resize
+from figleaf.data.decode import MAX_PIXELS, RESIZE_RULE, DecodeError, decode_resized, quiet_pillow, read_bytes
 from figleaf.data.manifest import Manifest
 from figleaf.data.member import File
 from figleaf.errors import FigleafError
@@ -146,7 +146,7 @@ class _Plan:
                     raise FigleafError(
                         f"{self.paths[row]} changed while the cache was being made: try again when it is done"
                     )
-                rgb_u8 = resize(decode(data, max_pixels=self.max_pixels), self.size)
+                rgb_u8 = decode_resized(data, self.size, max_pixels=self.max_pixels)
                 pixels[row] = rgb_u8[..., 0] if self.masks else rgb_u8
             except DecodeError as error:
                 return error.reason

@@ -103,6 +103,25 @@ def decode(source: File | bytes, *, max_pixels: int = MAX_PIXELS) -> RgbU8:
     16-bit values are divided by 257; floats are taken as 0 to 1 when they lie there, else as 0 to 255. The content
     decides the format, whatever the file is called. Raises `DecodeError`.
     """
+    return np.array(_decoded(source, max_pixels))
+
+
+def decode_resized(source: File | bytes, size: int | tuple[int, int], *, max_pixels: int = MAX_PIXELS) -> RgbU8:
+    """`resize(decode(source), size)`, the same bytes, but sooner: the whole picture is never an array."""
+    return _resized(_decoded(source, max_pixels), size)
+
+
+def resize(rgb_u8: RgbU8, size: int | tuple[int, int]) -> RgbU8:
+    """Squash (H, W, 3) to (S, S, 3) or (height, width, 3) by Pillow's antialiased bilinear filter: `RESIZE_RULE`."""
+    return _resized(Image.fromarray(np.ascontiguousarray(rgb_u8)), size)
+
+
+def _resized(image: Image.Image, size: int | tuple[int, int]) -> RgbU8:
+    height, width = (size, size) if isinstance(size, int) else size
+    return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _decoded(source: File | bytes, max_pixels: int) -> Image.Image:
     data = source if isinstance(source, bytes) else read_bytes(source)
     if not data:
         raise DecodeError("empty file")
@@ -124,14 +143,7 @@ def decode(source: File | bytes, *, max_pixels: int = MAX_PIXELS) -> RgbU8:
     # Decoders meet files made to break them and raise what they like: whatever it is, this file has no picture.
     except Exception as error:
         raise DecodeError(f"broken: {' '.join(str(error).split()) or type(error).__name__}") from None
-    return np.array(rgb if turn is None else rgb.transpose(turn))
-
-
-def resize(rgb_u8: RgbU8, size: int | tuple[int, int]) -> RgbU8:
-    """Squash (H, W, 3) to (S, S, 3) or (height, width, 3) by Pillow's antialiased bilinear filter: `RESIZE_RULE`."""
-    height, width = (size, size) if isinstance(size, int) else size
-    image = Image.fromarray(np.ascontiguousarray(rgb_u8))
-    return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -148,7 +160,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # "La" and "RGBa" hold colours already multiplied by alpha
         rgba = image.convert({"La": "LA"}.get(image.mode, image.mode)).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _grey(values_u16: NDArray[Any]) -> Image.Image:

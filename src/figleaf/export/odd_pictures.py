@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from figleaf.data.decode import decode, resize
+from figleaf.data.decode import decode_resized
 from figleaf.data.scenes import render
 
 COUNT = 64
@@ -44,7 +44,7 @@ def odd_pictures() -> list[tuple[str, bytes]]:
 @cache
 def odd_pictures_at(size: int) -> NDArray[np.uint8]:
     """The same pictures decoded and resized by the project's rule: (`COUNT`, `size`, `size`, 3)."""
-    return np.stack([resize(decode(content), size) for _, content in odd_pictures()])
+    return np.stack([decode_resized(content, size) for _, content in odd_pictures()])
 
 
 def _scene(index: int) -> Image.Image:

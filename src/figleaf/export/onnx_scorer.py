@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from figleaf.data.decode import RESIZE_RULE, decode, resize
+from figleaf.data.decode import RESIZE_RULE, decode_resized
 from figleaf.errors import FigleafError
 
 BATCH_SIZE = 64  # beyond it memory grows and speed does not
@@ -83,7 +83,7 @@ class OnnxScorer:
         """
         if not self.unsafe:
             raise FigleafError(f"no score: none of the classes {', '.join(self.classes)} is unsafe")
-        (logits,) = self.logits(resize(decode(picture), self.input_size)[None]).astype(np.float64)
+        (logits,) = self.logits(decode_resized(picture, self.input_size)[None]).astype(np.float64)
         probabilities = np.exp(logits - logits.max())
         chosen = [name in self.unsafe for name in self.classes]
         return float(probabilities[chosen].sum() / probabilities.sum())

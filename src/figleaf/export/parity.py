@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from figleaf.data.decode import DecodeError, decode, resize
+from figleaf.data.decode import DecodeError, decode_resized
 from figleaf.data.member import File
 from figleaf.errors import FigleafError
 from figleaf.evaluate.predictions import prob_unsafe
@@ -62,7 +62,7 @@ def read_pictures(source: NDArray[np.uint8] | Sequence[File], size: int) -> Pict
         decoded = []
         for path in source:
             try:
-                decoded.append(resize(decode(path), size))
+                decoded.append(decode_resized(path, size))
             except DecodeError as error:
                 unreadable[str(path)] = error.reason
         rgb_u8 = np.stack(decoded) if decoded else np.empty((0, size, size, 3), np.uint8)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.data.decode import MAX_PIXELS, DecodeError, decode, quiet_pillow, resize
+from figleaf.data.decode import MAX_PIXELS, DecodeError, decode_resized, quiet_pillow
 from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.scorer import Scorer
 from figleaf.serve.items import Item
@@ -74,7 +74,7 @@ def answers(
 
     def picture(item: Item) -> NDArray[np.uint8] | str:
         try:
-            return resize(decode(item.read(), max_pixels=max_pixels), size)
+            return decode_resized(item.read(), size, max_pixels=max_pixels)
         except DecodeError as error:
             return error.reason
         except MemoryError:

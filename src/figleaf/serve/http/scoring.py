@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.data.decode import DecodeError, TooManyPixelsError, UnknownFormatError, decode, resize
+from figleaf.data.decode import DecodeError, TooManyPixelsError, UnknownFormatError, decode_resized
 from figleaf.evaluate.policy import Policy
 from figleaf.evaluate.scorer import Scorer
 from figleaf.serve.http.batcher import Batcher
@@ -115,7 +115,7 @@ class Scoring:
 
     def _decoded(self, content: bytes) -> RgbU8:
         try:
-            return resize(decode(content, max_pixels=self.limits.pixels), self.scorer.input_size)
+            return decode_resized(content, self.scorer.input_size, max_pixels=self.limits.pixels)
         except DecodeError as error:
             status = {TooManyPixelsError: 413, UnknownFormatError: 415}.get(type(error), 422)
             raise RefusedError(status, error.reason[:_REASON_LENGTH]) from None
