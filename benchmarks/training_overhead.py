@@ -65,6 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["FIGLEAF_HOME"] = temporary
         overrides = ["data=digits", "augment=pca", f"model={options.model}", f"trainer.epochs={options.epochs}"]
+        overrides += ["trainer.grow_from=null"]  # the bare loop has pictures of one size
         config: TrainConfig = compose("train", [*overrides, "resume=never"])
         inputs = load_inputs(config.data, config.model.input_size, config.augment.larger, home())
         sides: dict[str, Callable[[], Stopwatch]] = {

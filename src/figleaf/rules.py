@@ -23,6 +23,15 @@ def at_least(low: float) -> dict[str, Rule]:
     return {"rule": Rule(lambda value: value is None or value >= low, f"at least {low}")}
 
 
+def auto_or_at_least(low: float) -> dict[str, Rule]:
+    """Null, the text "auto", or a number not below `low`."""
+
+    def holds(value: Any) -> bool:
+        return value is None or (value == "auto" if isinstance(value, str) else value >= low)
+
+    return {"rule": Rule(holds, f"auto, or at least {low}")}
+
+
 def positive() -> dict[str, Rule]:
     """Null, or more than 0."""
     return {"rule": Rule(lambda value: value is None or value > 0, "more than 0")}

@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from figleaf.rules import Rule, at_least, fraction, one_of, positive, seed
+from figleaf.rules import Rule, at_least, auto_or_at_least, fraction, one_of, positive, seed
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ class TrainerConfig:
     workers: int = field(default=0, metadata=at_least(0))  # processes that augment
     threads: int | None = field(default=None, metadata=at_least(1))
     deterministic: bool = True
-    grow_from: int | None = field(default=None, metadata=at_least(32))  # side in px of the first steps' pictures
+    # Side in px of the first steps' pictures; auto: half of model.input_size where that can be done.
+    grow_from: int | str | None = field(default=None, metadata=auto_or_at_least(32))
     grow_share: float = field(default=0.5, metadata=fraction(zero=False, one=True))  # of the steps, until full size
     target: float | None = None  # of the monitored metric on val: training stops once it is reached
     early_stopping: int = field(default=0, metadata=at_least(0))  # epochs without a better monitor; 0: never

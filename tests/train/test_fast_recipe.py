@@ -106,6 +106,35 @@ def test_networks_whose_pictures_cannot_grow_are_refused(model: ModelConfig, exp
         growth_of(model, TrainerConfig(grow_from=32), 10)
 
 
+@pytest.mark.parametrize(
+    ("model", "first"),
+    [
+        (ModelConfig(head="gap", input_size=64), 32),
+        (ModelConfig(head="gap", input_size=72), 32),
+        (ModelConfig(head="gap", input_size=224), 112),
+        (ModelConfig(head="gap", input_size=48), 32),
+        (ModelConfig(head="gap", input_size=32), None),
+        (ModelConfig(head="fc", input_size=64), None),
+        (ModelConfig(head="dense", input_size=64), None),
+        (ModelConfig(head="gap", input_size=64, frozen_stages=1), None),
+        (ModelConfig(head="gap", input_size=64, weights="torchvision:IMAGENET1K_V1"), None),
+    ],
+)
+def test_auto_grows_from_half_of_the_side_where_that_can_be_done(model: ModelConfig, first: int | None) -> None:
+    growth = growth_of(model, TrainerConfig(grow_from="auto"), 10)
+    assert (growth and growth.first) == first
+
+
+def test_small_presets_start_with_small_pictures_and_say_how_not_to() -> None:
+    assert compose("train", ["model=vgg16_bn_small"]).trainer.grow_from == "auto"
+    assert compose("train", ["model=vgg19_bn_small", "trainer=ddp_cpu"]).trainer.grow_from == "auto"
+    assert compose("train", ["model=vgg16_bn_small", "trainer.grow_from=null"]).trainer.grow_from is None
+    assert compose("train", ["model=vgg16_bn"]).trainer.grow_from is None
+    for value in ("31", "half"):
+        with pytest.raises(FigleafError, match=r"trainer.grow_from=.*: expected auto, or at least 32"):
+            compose("train", [f"trainer.grow_from={value}"])
+
+
 def test_the_work_of_small_pictures_is_not_counted_as_that_of_large_ones() -> None:
     net, growth = network(), Growth(32, 64, 2)
     assert [growth.size(step) for step in range(4)] == [32, 48, 64, 64]

@@ -15,6 +15,7 @@ from figleaf.errors import FigleafError
 from figleaf.vgg.cost import gmacs
 from figleaf.vgg.network import STRIDE, VGG
 
+_LEAST = STRIDE  # below it nothing is left behind the last pooling
 _GRAIN = STRIDE // 2  # sizes are multiples of it: a finer one is cut off by the poolings
 
 
@@ -47,20 +48,36 @@ class Growth:
 
 
 def growth_of(model: ModelConfig, trainer: TrainerConfig, total_steps: int) -> Growth | None:
-    """What `trainer.grow_from` asks for, if anything. Raises `FigleafError` where pictures have to keep their size."""
+    """What `trainer.grow_from` asks for, if anything.
+
+    "auto" is half of `model.input_size` for a network from random weights whose pictures may change their size, and
+    nothing for any other. Raises `FigleafError` where a number is given and pictures have to keep their size.
+    """
     first = trainer.grow_from
     if first is None:
         return None
-    if model.head == "dense" or (model.head == "fc" and not model.adaptive_pool):
-        raise FigleafError(
-            f"trainer.grow_from={first}: model.head={model.head} is built for pictures of model.input_size="
-            f"{model.input_size}; use model.head=gap"
-        )
-    if model.frozen_stages:
-        raise FigleafError(
-            f"trainer.grow_from={first} with model.frozen_stages={model.frozen_stages}: frozen stages may be computed "
-            "once, at the full size; use one of them"
-        )
+    if first == "auto":
+        first = max(_LEAST, model.input_size // 2 // _GRAIN * _GRAIN)
+        if model.weights != "none" or first >= model.input_size or _why_not(model) is not None:
+            return None
+    assert isinstance(first, int)
+    if (why := _why_not(model)) is not None:
+        raise FigleafError(f"trainer.grow_from={first}{why}")
     if first >= model.input_size:
         raise FigleafError(f"trainer.grow_from={first}: expected less than model.input_size={model.input_size}")
     return Growth(first, model.input_size, max(1, round(trainer.grow_share * total_steps)))
+
+
+def _why_not(model: ModelConfig) -> str | None:
+    """What keeps the pictures at their size, as the end of a message."""
+    if model.head == "dense" or (model.head == "fc" and not model.adaptive_pool):
+        return (
+            f": model.head={model.head} is built for pictures of model.input_size={model.input_size}; "
+            "use model.head=gap"
+        )
+    if model.frozen_stages:
+        return (
+            f" with model.frozen_stages={model.frozen_stages}: frozen stages may be computed once, at the full size; "
+            "use one of them"
+        )
+    return None
