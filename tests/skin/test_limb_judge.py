@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 import pytest
 from drawn_skin import odd
+from numpy.typing import NDArray
 
 from figleaf.skin.creases import WorkingPicture, crease_strength
-from figleaf.skin.limb_evidence import SIZE, proposal_features
+from figleaf.skin.limb_context import SIZE as CONTEXT
+from figleaf.skin.limb_context import context_features
+from figleaf.skin.limb_evidence import SIZE, Evidence, proposal_features
 from figleaf.skin.limb_judge import DRAWN, LimbJudge, drawn_judge
 from figleaf.skin.limb_proposals import Proposals, Relations, limb_proposals
 from figleaf.skin.limb_system import LimbRule, picture_groups
@@ -123,26 +126,83 @@ def test_the_edges_of_a_limb_before_a_limb_are_in_the_evidence() -> None:
     assert creases[1][10] > 0.3 > 0.05 > creases[1][2]
 
 
-def test_the_judge_learns_keeps_and_is_stored(tmp_path: Path) -> None:
+def noisy_evidence(pictures: int = 200) -> tuple[list[Evidence], list[NDArray[np.bool_]]]:
+    """Of each picture two ribbons over one another and one away; one thing seen tells limbs from others, with noise."""
     rng = np.random.default_rng(0)
-    is_limb = rng.random(400) < 0.5
-    evidence = rng.normal(size=(400, 5))
-    evidence[:, 2] += 2 * is_limb
-    judge = LimbJudge(iterations=100).fit(evidence, is_limb)
-    likely = judge.probability(evidence)
-    assert likely[is_limb].mean() > 0.75 > 0.25 > likely[~is_limb].mean()
+    truth = [rng.random(3) < 0.5 for _ in range(pictures)]
+    features = [rng.normal(size=(3, 5)) for _ in truth]
+    for seen, is_limb in zip(features, truth, strict=True):
+        seen[:, 2] += 2 * is_limb
+    proposals = Proposals(ribbons(), np.array([0, 1, 1]))
+    return [Evidence(proposals, seen.astype(np.float32)) for seen in features], truth
+
+
+def test_the_judge_learns_keeps_and_is_stored(tmp_path: Path) -> None:
+    evidence, is_limb = noisy_evidence()
+    judge = LimbJudge(trees=100).fit(evidence, is_limb)
+    found, truth = np.concatenate([judge.probability(one) for one in evidence]), np.concatenate(is_limb)
+    assert found[truth].mean() > 0.75 > 0.25 > found[~truth].mean()
     again, facts = load_system(save_system(judge, tmp_path / "judge.safetensors", {"of": "noise"}))
     assert facts["of"] == "noise"
-    np.testing.assert_array_equal(again.probability(evidence), likely)
-    assert judge.probability(np.zeros((0, 5))).shape == (0,)
+    np.testing.assert_array_equal(again.probability(evidence[0]), judge.probability(evidence[0]))
+    nothing = Evidence(Proposals([], np.zeros(0, np.intp)), np.zeros((0, 5), np.float32))
+    assert judge.probability(nothing).shape == (0,)
+
+
+def test_answers_that_are_held_out_know_nothing_of_their_group() -> None:
+    evidence, is_limb = noisy_evidence()
+    groups = np.arange(len(evidence)) // 2
+
+    def right(truth: list[NDArray[np.bool_]]) -> float:
+        found = LimbJudge(trees=50).fit_held_out(evidence, truth, groups)
+        return float(np.mean([(one > 0.5) == known for one, known in zip(found, truth, strict=True)]))
+
+    assert right(is_limb) > 0.75
+    rng = np.random.default_rng(1)
+    assert 0.4 < right([rng.random(3) < 0.5 for _ in evidence]) < 0.6  # what is learnt of these holds for no other
+    single = LimbJudge(trees=5).fit_held_out(evidence, is_limb, groups=np.zeros(len(evidence)))
+    assert [one.shape for one in single] == [(3,)] * len(evidence)
 
 
 def test_the_judge_that_is_shipped_says_from_what_it_is() -> None:
     judge, facts = load_system(DRAWN)
     assert isinstance(judge, LimbJudge)
     assert facts["held_out"]["false_per_image"] <= 0.97
-    assert judge.trees_.n_features_in_ == SIZE
+    assert [trees.n_features_in_ for trees in judge.rounds_] == [SIZE, SIZE + CONTEXT]
     assert drawn_judge() is drawn_judge()
+
+
+def test_the_context_of_a_ribbon_is_the_best_of_its_rivals_and_of_what_it_meets() -> None:
+    first, like, crossing = ribbons()
+    onward = Segment((95.0, 10.0), (170.0, 14.0), (7.0, 6.0))
+    proposals = Proposals([first, like, crossing, onward], np.zeros(4, np.intp))
+    found = context_features(proposals, np.array([0.6, 0.9, 0.5, 0.4]))
+    assert found.shape == (4, CONTEXT)
+    own, rank, rival, rivals_sum, better = found[:, :5].T
+    np.testing.assert_allclose(own, [0.6, 0.9, 0.5, 0.4])
+    assert rank.tolist() == [1, 0, 2, 3]
+    np.testing.assert_allclose(rival, [0.9, 0.6, 0, 0])
+    np.testing.assert_allclose(rivals_sum, rival)
+    assert better.tolist() == [1, 0, 0, 0]
+    meets, of_like_size = found[:, 7], found[:, 9]
+    np.testing.assert_allclose(meets[[0, 1, 3]], [0.4, 0.4, 0.9])
+    np.testing.assert_allclose(of_like_size[[0, 3]], [0.4, 0.9])
+    assert context_features(Proposals([], np.zeros(0, np.intp)), np.zeros(0)).shape == (0, CONTEXT)
+
+
+def test_the_context_is_the_same_from_either_end_and_in_the_mirror() -> None:
+    segments = [*ribbons(), Segment((95.0, 10.0), (170.0, 14.0), (7.0, 6.0))]
+    likely = np.array([0.6, 0.9, 0.5, 0.4])
+
+    def context(changed: list[Segment]) -> NDArray[np.float64]:
+        return context_features(Proposals(changed, np.zeros(4, np.intp)), likely)
+
+    turned = [Segment(one.end, one.start, one.radii[::-1]) for one in segments]
+    mirrored = [
+        Segment((200 - one.start[0], one.start[1]), (200 - one.end[0], one.end[1]), one.radii) for one in segments
+    ]
+    np.testing.assert_allclose(context(turned), context(segments), atol=1e-9)
+    np.testing.assert_allclose(context(mirrored), context(segments), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", odd())

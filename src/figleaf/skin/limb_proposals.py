@@ -17,7 +17,7 @@ from figleaf.skin.pictures import Mask, RgbU8
 Floats = NDArray[np.float64]
 
 # The scale of the creases, 0 fine and 1 coarse, and the least strength; chosen on the training split of drawn scenes.
-CUTS = ((0, 0.2), (1, 0.25))
+CUTS = ((0, 0.2), (0, 0.45), (1, 0.25), (1, 0.6))
 SOURCES = 1 + len(CUTS)  # the mask as it is comes first
 _CREASE_PX = 0.5  # what a cut takes from a ribbon's half-width
 _SAMPLES = 15

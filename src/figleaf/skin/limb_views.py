@@ -39,7 +39,7 @@ def view_features(rgb_u8: RgbU8, mask: Mask, segments: Sequence[Segment]) -> Flo
     lab = cv2.cvtColor(np.ascontiguousarray(rgb_u8, np.float32) / 255, cv2.COLOR_RGB2LAB) / _LAB_UNIT
     planes = np.concatenate([mask[..., None].astype(np.float32), lab], axis=2)
     root_area = float(np.sqrt(mask.size))
-    return np.stack([np.concatenate([_waves(planes, one), _proportions(one, root_area)]) for one in segments])
+    return np.stack([np.concatenate([crop_waves(planes, one), _proportions(one, root_area)]) for one in segments])
 
 
 def view(planes: NDArray[np.float32], segment: Segment) -> NDArray[np.float32]:
@@ -57,8 +57,12 @@ def view(planes: NDArray[np.float32], segment: Segment) -> NDArray[np.float32]:
     return cells
 
 
-def _waves(planes: NDArray[np.float32], segment: Segment) -> Floats:
-    waves = dctn(view(planes, segment).astype(np.float64), axes=(0, 1), norm="ortho")[:WAVES, :WAVES] / CELLS
+def crop_waves(planes: NDArray[np.float32], segment: Segment, count: int = WAVES) -> Floats:
+    """The `count` squared slowest waves of the crop around a segment of planes (H, W, C), (C count^2,).
+
+    Of waves that would change their sign from the other end or in the mirror only the size is kept.
+    """
+    waves = dctn(view(planes, segment).astype(np.float64), axes=(0, 1), norm="ortho")[:count, :count] / CELLS
     waves[1::2] = np.abs(waves[1::2])
     waves[:, 1::2] = np.abs(waves[:, 1::2])
     return np.moveaxis(waves, 2, 0).ravel()
