@@ -106,6 +106,12 @@ def test_networks_whose_pictures_cannot_grow_are_refused(model: ModelConfig, exp
         growth_of(model, TrainerConfig(grow_from=32), 10)
 
 
+def test_pictures_that_cannot_grow_are_refused_before_there_is_a_run() -> None:
+    with pytest.raises(FigleafError, match=r"model.head=fc is built for .* or trainer.grow_from=null"):
+        train(config_of("model.input_size=64", "model.head=fc", "trainer.grow_from=32"))
+    assert not (home() / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("model", "first"),
     [

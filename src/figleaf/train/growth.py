@@ -73,7 +73,7 @@ def _why_not(model: ModelConfig) -> str | None:
     if model.head == "dense" or (model.head == "fc" and not model.adaptive_pool):
         return (
             f": model.head={model.head} is built for pictures of model.input_size={model.input_size}; "
-            "use model.head=gap"
+            "use model.head=gap, or trainer.grow_from=null"
         )
     if model.frozen_stages:
         return (

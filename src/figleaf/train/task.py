@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from figleaf.config import SearchConfig, SkinConfig, TrainConfig, fingerprint, home, with_architecture
+from figleaf.config import ModelConfig, SearchConfig, SkinConfig, TrainConfig, fingerprint, home, with_architecture
 from figleaf.data.loader import EpochLoader
 from figleaf.data.sampler import shard
 from figleaf.tracking.run import has_finished
@@ -16,6 +16,7 @@ from figleaf.train.callbacks import BestWeights, DurableCheckpoint, MetricRows, 
 from figleaf.train.evaluation import measure_trained
 from figleaf.train.folder import RunFolder, take_folder
 from figleaf.train.frozen import frozen_features
+from figleaf.train.growth import growth_of
 from figleaf.train.inputs import Inputs, load_inputs, reads_masks
 from figleaf.train.measure import clock_metrics, cost_metrics, device_of
 from figleaf.train.pruning import Ask, Pruning
@@ -62,6 +63,8 @@ def train(
     require_weights_file(config.weights)
     require_teacher_file(config.distill.teacher)
     require_pupil(config)
+    if isinstance(config.model, ModelConfig) and config.evaluation is None:
+        growth_of(config.model, config.trainer, 1)
     if isinstance(config.model, SkinConfig):
         from figleaf.train.fitting import require_system  # networks do without scikit-learn
 
