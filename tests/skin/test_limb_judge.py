@@ -8,6 +8,7 @@ import pytest
 from drawn_skin import odd
 from numpy.typing import NDArray
 
+from figleaf.errors import FigleafError
 from figleaf.skin.creases import WorkingPicture, crease_strength
 from figleaf.skin.limb_context import SIZE as CONTEXT
 from figleaf.skin.limb_context import context_features
@@ -147,6 +148,14 @@ def test_the_judge_learns_keeps_and_is_stored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.probability(evidence[0]), judge.probability(evidence[0]))
     nothing = Evidence(Proposals([], np.zeros(0, np.intp)), np.zeros((0, 5), np.float32))
     assert judge.probability(nothing).shape == (0,)
+
+
+def test_a_mask_has_to_fit_its_picture_and_any_number_but_0_is_skin() -> None:
+    picture, mask = three_cylinders(96)
+    with pytest.raises(FigleafError, match=r"mask of shape \(95, 96\): expected \(96, 96\)"):
+        Evidence.of(picture, mask[1:])
+    as_picture = Evidence.of(picture, (255 * mask).astype(np.uint8))
+    np.testing.assert_array_equal(as_picture.features, Evidence.of(picture, mask).features)
 
 
 def test_answers_that_are_held_out_know_nothing_of_their_group() -> None:

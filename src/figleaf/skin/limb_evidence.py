@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from figleaf.errors import FigleafError
 from figleaf.skin.creases import Plane, WorkingPicture
 from figleaf.skin.limb_proposals import SOURCES, Proposals, Relations, limb_proposals
 from figleaf.skin.limb_views import SIZE as VIEW_SIZE
 from figleaf.skin.limb_views import crop_waves, view_features
 from figleaf.skin.limbs import Segment
-from figleaf.skin.pictures import Mask, RgbU8
+from figleaf.skin.pictures import Mask, RgbU8, checked_picture
 
 Floats = NDArray[np.float64]
 
@@ -40,7 +41,10 @@ class Evidence:
 
     @classmethod
     def of(cls, rgb_u8: RgbU8, mask: Mask) -> "Evidence":
-        """In a mask (H, W) of a picture (H, W, 3)."""
+        """In a mask (H, W) of a picture (H, W, 3). Raises `FigleafError` where they do not fit one another."""
+        rgb_u8, mask = checked_picture(rgb_u8), np.asarray(mask, np.bool_)
+        if mask.shape != rgb_u8.shape[:2]:
+            raise FigleafError(f"mask of shape {mask.shape}: expected {rgb_u8.shape[:2]}, as its picture")
         working = WorkingPicture.of(rgb_u8, mask)
         proposals = limb_proposals(rgb_u8, mask, working)
         return cls(proposals, proposal_features(rgb_u8, mask, working, proposals))
