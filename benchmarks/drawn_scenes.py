@@ -1,16 +1,21 @@
 """The embedded scenes with what is known of their figures, for benchmarks of what finds limbs."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from figleaf.data.decode import decode
 from figleaf.data.sources import scenes_manifest
+from figleaf.progress import track
 from limb_truth import Limb, trunk_axes, visible_limbs
 
 Mask = NDArray[np.bool_]
+_ROWS = 50  # of a call
+T = TypeVar("T")
 
 
 class DrawnScenes:
@@ -20,6 +25,13 @@ class DrawnScenes:
         self.manifest = scenes_manifest(folder, count=count, seed=seed, size=96)
         with np.load(self.manifest.root / "figures.npz") as stored:
             self.figures = {name: stored[name].astype(np.float64) for name in stored.files}
+
+    def each(self, seen: Callable[["DrawnScenes", int], T], count: int, jobs: int) -> list[T]:
+        """What `seen` says of these scenes and each of the first `count` rows, by so many processes."""
+        # Few calls of many rows: with each call the scenes are sent to another process
+        calls = (delayed(_all)(seen, self, range(start, min(start + _ROWS, count))) for start in range(0, count, _ROWS))
+        steps = track(Parallel(jobs, return_as="generator")(calls), "Scenes", -(-count // _ROWS))
+        return [one for found in steps for one in found]
 
     def rows(self, split: str, count: int) -> list[int]:
         """The first `count` scenes of a split."""
@@ -49,3 +61,7 @@ class DrawnScenes:
     def trunks(self, row: int) -> list[Any]:
         """Neck, pelvis and half-width of each figure."""
         return trunk_axes(self.figures["joints"][row], self.figures["radius_px"][row])
+
+
+def _all(seen: Callable[[DrawnScenes, int], T], drawn: DrawnScenes, rows: Iterable[int]) -> list[T]:
+    return [seen(drawn, row) for row in rows]

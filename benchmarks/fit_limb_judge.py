@@ -1,9 +1,9 @@
 """Fit the judge of limb proposals that the package brings, `src/figleaf/skin/limb_judge.safetensors`.
 
-Ribbons are proposed in masks of scenes of their own (another seed than all that is measured), and in these cut along
-creases: in the true masks, and in those of a pixel model fitted to the training split. What a ribbon shows is known
-(`limb_truth.py`). The threshold is the least at which there is less than one false ribbon a picture in predicted masks,
-by judges that have not seen the scene's group.
+Ribbons are proposed in scenes of their own (another seed than all that is measured, and than those that the network
+which sees parts of limbs was trained on, `fit_limb_parts.py`): in the true masks, and in those of a pixel model fitted
+to the training split. What a ribbon shows is known (`limb_truth.py`). The threshold is the least at which there is less
+than one false ribbon a picture in predicted masks, by judges that have not seen the scene's group.
 
 The last line is one JSON object: what the judge was fitted to, and the held-out recall and false ribbons a picture.
 """
@@ -13,14 +13,13 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from drawn_scenes import DrawnScenes
-from figleaf.progress import track
 from figleaf.skin.boosted_pixels import BoostedPixels
 from figleaf.skin.limb_evidence import Evidence
 from figleaf.skin.limb_judge import DRAWN, LimbJudge
@@ -47,7 +46,7 @@ class Scene:
 def main() -> None:
     """Fit, write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=8000, help="the judge is fitted to (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=4000, help="the judge is fitted to (default: %(default)s)")
     parser.add_argument("--fitted", type=int, default=1400, help="the pixel model is fitted to (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that propose (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="where the scenes are kept (default: a temporary folder)")
@@ -57,9 +56,7 @@ def main() -> None:
         place = options.data or Path(folder)
         pixels = fitted_pixels(DrawnScenes(place), options.fitted)
         drawn = DrawnScenes(place, count=options.scenes, seed=SEED)
-        workers = Parallel(options.jobs, return_as="generator")
-        pairs = workers(delayed(proposed)(drawn, row, pixels) for row in range(options.scenes))
-        found = list(track(pairs, "Scenes", options.scenes))
+        found = drawn.each(partial(proposed, pixels=pixels), options.scenes, options.jobs)
         scenes = [*(one for one, _ in found), *(one for _, one in found)]  # predicted masks first, then true ones
         judge = LimbJudge()
         groups = [drawn.group(one.row) for one in scenes]

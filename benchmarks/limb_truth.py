@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.data.scenes.skeleton import ENDS, JOINTS, PART
+from figleaf.data.scenes.skeleton import ENDS, JOINTS, PART, SEGMENTS
+from figleaf.skin.limb_parts import KINDS
 from figleaf.skin.limbs import Segment
 
 Floats = NDArray[np.float64]
@@ -61,6 +62,28 @@ def visible_limbs(
             outlined = bool((beside[0] & beside[1])[exposed].mean() >= 0.5)
             found.append(Limb(part, axis[exposed], radius, abs(float(tilt_deg[figure, part])), outlined))
     return found
+
+
+def part_targets(limbs: Sequence[Limb], skin: NDArray[np.bool_]) -> NDArray[np.float16]:
+    """What `LimbParts` learns to see of visible limbs in the exposed skin (H, W): (H, W, 4), see its `fit`.
+
+    Where two lie over one another the pixel goes to the one whose axis is nearer, in half-widths.
+    """
+    height, width = skin.shape
+    centres = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1).reshape(-1, 2)
+    nearest = np.ones(len(centres))
+    found = np.zeros((len(centres), 4))
+    for limb in limbs:
+        start, end = limb.points[0], limb.points[-1]
+        away = distances(centres, start, end) / limb.radius
+        double = 2 * np.arctan2(*(end - start)[::-1])
+        kind = 1 + KINDS.index(SEGMENTS[limb.part].name.split("_", 1)[1])
+        nearer = away < nearest
+        nearest[nearer] = away[nearer]
+        found[nearer, :3] = kind, np.cos(double), np.sin(double)
+    found[:, 3] = 1 - nearest
+    found[~skin.ravel()] = 0
+    return found.reshape(height, width, 4).astype(np.float16)
 
 
 def trunk_axes(joints: Floats, radius_px: Floats) -> list[tuple[Floats, Floats, float]]:

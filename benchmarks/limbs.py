@@ -5,8 +5,8 @@ segments (`recall`) and of those whose two edges a mask can show (`recall_outlin
 visible ones by their angle out of the plane, in steps of 20 degrees, each with its count. `true` is from the scenes'
 masks, `predicted` from those of boosted trees on colours, texture and surroundings, fitted to pictures of the training
 split; the grouper's constants were chosen on that split, too. `true_verified` and `verified`, from predicted masks, are
-what the gallery of drawn limbs leaves of them, `true_creases` and `creases` what the judge finds between creases of the
-skin as well: an arm before a bare chest is not in a mask.
+what the gallery of drawn limbs leaves of them, `true_judged` and `judged` what the judge finds, which has a
+network's word, and the creases of the skin: an arm before a bare chest is not in a mask.
 
 `rules`: recall, false positive rate and their quotient, the response ratio, of a decision by area alone and with the
 grouper's word ("girdle": two limbs side by side, or a trunk with a thigh), for the filter of 1996 and for the fitted
@@ -76,16 +76,16 @@ def main() -> None:
         "true_verified": _groups(pictures, true, verified=True),
         "predicted": _groups(pictures, predicted),
         "verified": _groups(pictures, predicted, verified=True),
-        "true_creases": _groups(pictures, true, creases=True),
-        "creases": _groups(pictures, predicted, creases=True),
+        "true_judged": _groups(pictures, true, judged=True),
+        "judged": _groups(pictures, predicted, judged=True),
     }
     by_rule = {
         "filter": (filtered, _groups(small, filtered)),
         "filter_verified": (filtered, _groups(small, filtered, verified=True)),
-        "filter_creases": (filtered, _groups(small, filtered, creases=True)),
+        "filter_judged": (filtered, _groups(small, filtered, judged=True)),
         "predicted": (predicted, found["predicted"]),
         "predicted_verified": (predicted, found["verified"]),
-        "predicted_creases": (predicted, found["creases"]),
+        "predicted_judged": (predicted, found["judged"]),
         "true": (true, from_true),
     }
     report(
@@ -105,10 +105,10 @@ def main() -> None:
 
 
 def _groups(
-    pictures: Sequence[NDArray[np.uint8]], masks: Sequence[Mask], *, verified: bool = False, creases: bool = False
+    pictures: Sequence[NDArray[np.uint8]], masks: Sequence[Mask], *, verified: bool = False, judged: bool = False
 ) -> list[Groups]:
     return [
-        picture_groups(picture, mask, verified=verified, creases=creases)
+        picture_groups(picture, mask, verified=verified, judged=judged)
         for picture, mask in zip(pictures, masks, strict=True)
     ]
 

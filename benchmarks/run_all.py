@@ -170,9 +170,9 @@ def _page(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"Visible limb segments of {limbs['scenes']} drawn scenes ([limbs.py](limbs.py)), found from true masks: "
-        f"{_found(limbs['true'])}, sought between creases, too: {_found(limbs['true_creases'])}; from predicted masks: "
+        f"{_found(limbs['true'])}, chosen by the judge: {_found(limbs['true_judged'])}; from predicted masks: "
         f"{_found(limbs['predicted'])}, verified by their looks: {_found(limbs['verified'])}, "
-        f"sought between creases, too: {_found(limbs['creases'])}.",
+        f"chosen by the judge: {_found(limbs['judged'])}.",
     ]
     systems = results["systems"]["ms"]
     lines += [

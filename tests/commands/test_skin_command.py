@@ -43,9 +43,13 @@ def test_a_bad_file_has_a_line_and_the_others_are_drawn(
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     assert main(["skin", str(bad), str(picture), *FEW, "--out", str(tmp_path / "out")]) == 1
-    first, second = lines(capsys)
+    found = capsys.readouterr()
+    first, second = (json.loads(line) for line in found.out.splitlines())
     assert "not an image" in first["error"]
     assert set(second["drawings"]) == {"mask", "crops"}
+    assert "drawings in" in found.err
+    assert main(["skin", str(bad), *FEW, "--out", str(tmp_path / "out")]) == 1
+    assert "drawings in" not in capsys.readouterr().err, "nothing was drawn"
 
 
 def test_pictures_of_one_name_and_odd_names_do_not_overwrite_each_other_or_leave_the_folder(

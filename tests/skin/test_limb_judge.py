@@ -1,4 +1,4 @@
-"""Limbs between creases: dark lines in skin, what they cut, the evidence for a ribbon, and the judge that we ship."""
+"""Limbs chosen: dark lines in skin and what they cut, the evidence for a ribbon, and the judge that we ship."""
 
 from pathlib import Path
 
@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from figleaf.errors import FigleafError
 from figleaf.skin.creases import WorkingPicture, crease_strength
-from figleaf.skin.limb_context import SIZE as CONTEXT
-from figleaf.skin.limb_context import context_features
 from figleaf.skin.limb_evidence import SIZE, Evidence, proposal_features
 from figleaf.skin.limb_judge import DRAWN, LimbJudge, drawn_judge
-from figleaf.skin.limb_proposals import Proposals, Relations, limb_proposals
+from figleaf.skin.limb_parts import COSINE, NEARNESS, NONE, PLANES, SINE, drawn_parts
+from figleaf.skin.limb_proposals import SOURCES, Proposals, Relations, limb_proposals
 from figleaf.skin.limb_system import LimbRule, picture_groups
-from figleaf.skin.limb_views import SIZE as VIEW
 from figleaf.skin.limbs import Segment, limb_segments
 from figleaf.skin.medial_axes import WORKING_SIDE
 from figleaf.skin.pictures import Mask, RgbU8
@@ -50,10 +48,14 @@ def test_a_crease_is_a_valley_of_lightness_whatever_the_light() -> None:
     np.testing.assert_allclose(half, 0, atol=1e-5)
 
 
+def proposed(picture: RgbU8, mask: Mask) -> Proposals:
+    return Evidence.of(picture, mask).proposals
+
+
 def test_three_limbs_without_a_gap_are_found_between_their_creases() -> None:
     picture, mask = three_cylinders()
     assert not [one for one in limb_segments(mask) if one.width < 60], "the mask is one block"
-    found = limb_proposals(picture, mask)
+    found = proposed(picture, mask)
     upright = [one for one in found.segments if one.width < 60 and abs(one.end[1] - one.start[1]) > 50]
     columns = sorted((one.start[0] + one.end[0]) / 2 / 192 for one in upright)
     assert all(any(abs(column - x) < 0.03 for column in columns) for x in (0.3, 0.5, 0.7)), columns
@@ -65,7 +67,7 @@ def test_proposals_are_in_pixels_of_the_picture(side: int) -> None:
     picture, mask = three_cylinders()
     scaled = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
     small = cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST).astype(bool)
-    found = [one for one in limb_proposals(scaled, small).segments if one.width < 0.3 * side]
+    found = [one for one in proposed(scaled, small).segments if one.width < 0.3 * side]
     columns = [(one.start[0] + one.end[0]) / 2 / side for one in found]
     assert all(any(abs(column - x) < 0.03 for column in columns) for x in (0.3, 0.5, 0.7)), columns
 
@@ -95,36 +97,67 @@ def test_of_rivals_the_likelier_is_kept_and_what_crosses_is_no_rival() -> None:
     assert judge.chosen(Proposals([], np.zeros(0, np.intp)), np.zeros(0)) == []
 
 
+def one_limb(side: int = 192) -> NDArray[np.float32]:
+    """The maps of an upright thigh of half-width 20 in the middle, from 50 to 140."""
+    maps = np.zeros((side, side, PLANES), np.float32)
+    away = np.abs(np.arange(side) + 0.5 - 96) / 20
+    within = np.zeros((side, side), np.bool_)
+    within[50:140] = away < 1
+    maps[..., NONE] = ~within
+    maps[..., 3] = within
+    maps[..., COSINE] = -1.0 * within
+    maps[..., NEARNESS] = np.where(within, 1 - away, 0)
+    return maps
+
+
+def features(maps: NDArray[np.float32], *segments: Segment) -> NDArray[np.float32]:
+    picture, mask = three_cylinders()
+    return proposal_features(
+        WorkingPicture.of(picture, mask), maps, Proposals([*segments], np.zeros(len(segments), np.intp))
+    )
+
+
 def test_evidence_is_the_same_from_either_end_and_in_the_mirror() -> None:
     picture, mask = three_cylinders()
-    side = mask.shape[1]
-    segment = Segment((58.0, 60.0), (56.0, 130.0), (18.0, 16.0))
+    maps = drawn_parts().maps(WorkingPicture.of(picture, mask))
+    segment = Segment((58.0, 60.0), (50.0, 130.0), (18.0, 16.0))
     turned = Segment(segment.end, segment.start, (16.0, 18.0))
-    mirrored = Segment((side - 58.0, 60.0), (side - 56.0, 130.0), (18.0, 16.0))
-
-    def evidence(rgb_u8: RgbU8, skin: Mask, one: Segment) -> np.ndarray:
-        working = WorkingPicture.of(rgb_u8, skin)
-        return proposal_features(rgb_u8, skin, working, Proposals([one], np.zeros(1, np.intp)))[0]
-
-    expected = evidence(picture, mask, segment)
-    assert expected.shape == (SIZE,)
-    np.testing.assert_allclose(evidence(picture, mask, turned), expected, atol=1e-5)
-    flipped = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
-    np.testing.assert_allclose(evidence(*flipped, mirrored), expected, atol=2e-2)
+    mirrored = Segment((192 - 58.0, 60.0), (192 - 50.0, 130.0), (18.0, 16.0))
+    expected = features(maps, segment)
+    assert expected.shape == (1, SIZE)
+    np.testing.assert_allclose(features(maps, turned), expected, atol=1e-5)
+    flipped = maps[:, ::-1].copy()
+    flipped[..., SINE] *= -1
+    np.testing.assert_allclose(features(flipped, mirrored), expected, atol=1e-4)
 
 
-def test_the_edges_of_a_limb_before_a_limb_are_in_the_evidence() -> None:
-    picture, mask = three_cylinders()
-    working = WorkingPicture.of(picture, mask)
-    true = Segment((96.0, 60.0), (96.0, 130.0), (19.0, 19.0))
-    between = Segment((77.0, 60.0), (77.0, 130.0), (19.0, 19.0))
-    creases = [
-        proposal_features(picture, mask, working, Proposals([one], np.zeros(1, np.intp)))[0, VIEW : VIEW + 11]
-        for one in (true, between)
-    ]
-    # The lesser and then the greater value at 1.5, 1.2, 1, .8 and .5 half-widths, and the axis.
-    assert creases[0][2] > 0.3 > 0.05 > creases[0][10]
-    assert creases[1][10] > 0.3 > 0.05 > creases[1][2]
+def test_what_is_seen_along_a_limb_is_in_its_evidence() -> None:
+    along = Segment((96.0, 52.0), (96.0, 138.0), (20.0, 20.0))
+    beside = Segment((116.0, 52.0), (116.0, 138.0), (20.0, 20.0))
+    across = Segment((80.0, 95.0), (112.0, 95.0), (10.0, 10.0))
+    on, off, turned = features(one_limb(), along, beside, across)
+    # Of limbs, nearness and direction the lesser values at 1.5, 1.2, 1, .8 and .5 half-widths, the greater ones, and
+    # the axis; then the kinds
+    limb, near, fit = (slice(11 * number, 11 * (number + 1)) for number in range(3))
+    np.testing.assert_allclose(on[limb][[0, 1, 5, 6, 3, 4, 8, 9, 10]], [0, 0, 0, 0, 1, 1, 1, 1, 1], atol=0.05)
+    np.testing.assert_allclose(on[near][[3, 4, 10]], [0.2, 0.5, 1], atol=0.05)
+    np.testing.assert_allclose(on[fit][[3, 4, 10]], 1, atol=0.05)
+    np.testing.assert_allclose(on[33:37] / on[33:37].sum(), [0, 0, 1, 0], atol=0.01)
+    assert off[near][10] < 0.05
+    assert off[limb][4] < 0.05 < 0.95 < off[limb][9], "a limb to one side only"
+    np.testing.assert_allclose(turned[fit][10], -1, atol=0.05)
+
+
+def test_the_maps_bring_out_ribbons_that_no_mask_shows() -> None:
+    picture, mask = np.full((192, 192, 3), SKIN, np.uint8), np.ones((192, 192), np.bool_)
+    found = limb_proposals(mask, WorkingPicture.of(picture, mask), one_limb())
+    sources = SOURCES - 3 + np.arange(3)
+    for source in sources.tolist():
+        ribbons_found = [one for one, of in zip(found.segments, found.source, strict=True) if of == source]
+        assert any(
+            abs((one.start[0] + one.end[0]) / 2 - 96) < 3 and 34 < one.width < 48 and one.length > 40
+            for one in ribbons_found
+        ), (source, ribbons_found)
 
 
 def noisy_evidence(pictures: int = 200) -> tuple[list[Evidence], list[NDArray[np.bool_]]]:
@@ -177,58 +210,25 @@ def test_the_judge_that_is_shipped_says_from_what_it_is() -> None:
     judge, facts = load_system(DRAWN)
     assert isinstance(judge, LimbJudge)
     assert facts["held_out"]["false_per_image"] <= 0.97
-    assert [trees.n_features_in_ for trees in judge.rounds_] == [SIZE, SIZE + CONTEXT]
+    assert judge.trees_.n_features_in_ == SIZE
     assert drawn_judge() is drawn_judge()
 
 
-def test_the_context_of_a_ribbon_is_the_best_of_its_rivals_and_of_what_it_meets() -> None:
-    first, like, crossing = ribbons()
-    onward = Segment((95.0, 10.0), (170.0, 14.0), (7.0, 6.0))
-    proposals = Proposals([first, like, crossing, onward], np.zeros(4, np.intp))
-    found = context_features(proposals, np.array([0.6, 0.9, 0.5, 0.4]))
-    assert found.shape == (4, CONTEXT)
-    own, rank, rival, rivals_sum, better = found[:, :5].T
-    np.testing.assert_allclose(own, [0.6, 0.9, 0.5, 0.4])
-    assert rank.tolist() == [1, 0, 2, 3]
-    np.testing.assert_allclose(rival, [0.9, 0.6, 0, 0])
-    np.testing.assert_allclose(rivals_sum, rival)
-    assert better.tolist() == [1, 0, 0, 0]
-    meets, of_like_size = found[:, 7], found[:, 9]
-    np.testing.assert_allclose(meets[[0, 1, 3]], [0.4, 0.4, 0.9])
-    np.testing.assert_allclose(of_like_size[[0, 3]], [0.4, 0.9])
-    assert context_features(Proposals([], np.zeros(0, np.intp)), np.zeros(0)).shape == (0, CONTEXT)
-
-
-def test_the_context_is_the_same_from_either_end_and_in_the_mirror() -> None:
-    segments = [*ribbons(), Segment((95.0, 10.0), (170.0, 14.0), (7.0, 6.0))]
-    likely = np.array([0.6, 0.9, 0.5, 0.4])
-
-    def context(changed: list[Segment]) -> NDArray[np.float64]:
-        return context_features(Proposals(changed, np.zeros(4, np.intp)), likely)
-
-    turned = [Segment(one.end, one.start, one.radii[::-1]) for one in segments]
-    mirrored = [
-        Segment((200 - one.start[0], one.start[1]), (200 - one.end[0], one.end[1]), one.radii) for one in segments
-    ]
-    np.testing.assert_allclose(context(turned), context(segments), atol=1e-9)
-    np.testing.assert_allclose(context(mirrored), context(segments), atol=1e-9)
-
-
 @pytest.mark.parametrize("name", odd())
-def test_odd_pictures_have_defined_scores_between_creases(name: str) -> None:
+def test_odd_pictures_have_defined_scores_where_ribbons_are_judged(name: str) -> None:
     picture = odd()[name]
     for mask in (np.ones(picture.shape[:2], np.bool_), np.zeros(picture.shape[:2], np.bool_)):
-        picture_groups(picture, mask, creases=True)
-    rule = LimbRule(RulePixels(KovacRule()), creases=True).fit([picture], [1])
+        picture_groups(picture, mask, judged=True)
+    rule = LimbRule(RulePixels(KovacRule()), judged=True).fit([picture], [1])
     assert np.isfinite(rule.predict_proba([picture])).all()
 
 
-def test_a_system_that_looks_between_creases_is_kept_with_that(tmp_path: Path) -> None:
+def test_a_system_whose_ribbons_are_judged_is_kept_with_that(tmp_path: Path) -> None:
     picture, _ = three_cylinders()
     # Its chromaticities leave the shaded rims in the mask
-    rule = LimbRule(RulePixels(NormalisedRgbRule()), area=0.1, structure="segment", creases=True).fit([picture], [1])
+    rule = LimbRule(RulePixels(NormalisedRgbRule()), area=0.1, structure="segment", judged=True).fit([picture], [1])
     mask = rule.pixel_model_.skin_mask(picture)
-    assert rule.groups(picture) == picture_groups(picture, mask, creases=True)
+    assert rule.groups(picture) == picture_groups(picture, mask, judged=True)
     assert rule.groups(picture) != picture_groups(picture, mask)
     again, _ = load_system(save_system(rule, tmp_path / "rule.safetensors", {}))
     assert again.groups(picture) == rule.groups(picture)

@@ -10,7 +10,7 @@ from figleaf.errors import FigleafError
 
 DRAWINGS = (
     *("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines"),
-    *("limbs", "verified", "creases", "crops"),
+    *("limbs", "verified", "judged", "crops"),
 )
 SCHEMES = ("windows", "proposals", "skin_regions")
 RULES = ("fleck", "kovac", "ycbcr", "hsv", "normalised_rgb", "jones_rehg")  # the systems are slow to import
@@ -24,7 +24,8 @@ Drawings:
   limbs        straight ribbons of skin (yellow), pairs that are limbs (blue, joints as dots), the two limbs of a
                girdle (joined by an orange line), a trunk and the thigh that leaves it (both green)
   verified     the same of those ribbons that look like a limb of the drawn gallery
-  creases      the same of ribbons between dark lines in the skin, too: an arm before a chest
+  judged       the same of the likeliest of many ribbons, from between dark lines in the skin and where a network
+               sees limbs, too
   crops        the boxes of --scheme: windows, proposals or skin_regions
 
 One PNG a picture and drawing goes to --out; on standard output a JSON object a picture: its share of skin by the rule,
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str]) -> int:
             "drawings": files,
         }
         print(json.dumps(line, ensure_ascii=False))
-    say(f"drawings in {options.out}")
+    if failed < len(options.pictures):
+        say(f"drawings in {options.out}")
     sys.stdout.flush()
     return int(failed > 0)
 

@@ -6,7 +6,6 @@ it is, is the larger of its second derivatives at a scale (Lindeberg, IJCV 30(2)
 Everything happens at the size at which medial axes are found.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +20,6 @@ Plane = NDArray[np.float32]
 
 FINE_PX, COARSE_PX = 1.5, 2.5  # scales of valleys
 _DARKEST = 4.0  # of L* from 0 to 100, added before the logarithm: below it there is noise
-_GRADIENT_PX = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +48,6 @@ class WorkingPicture:
         """`crease_strength` at the fine and at the coarse scale."""
         fine, coarse = (crease_strength(self.lab[..., 0], sigma) for sigma in (FINE_PX, COARSE_PX))
         return fine, coarse
-
-    @cached_property
-    def gradients(self) -> Sequence[tuple[Plane, Plane]]:
-        """Slopes of L, a and b along x and y, in units of CIELAB a pixel."""
-        smooth = cv2.GaussianBlur(self.lab, (0, 0), _GRADIENT_PX, borderType=cv2.BORDER_REPLICATE)
-        slopes = [cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1))]
-        return [(slopes[0][..., plane], slopes[1][..., plane]) for plane in range(3)]
 
     def cut(self, scale: int, least: float) -> Mask:
         """The mask (h, w) without those pixels inside it at which crease number `scale` is at least so strong."""

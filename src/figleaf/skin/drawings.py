@@ -68,7 +68,7 @@ def draw(rgb_u8: RgbU8, names: Sequence[str], pixel_model: PixelModel, scheme: s
         "regions": lambda: draw_skin_regions(rgb_u8, skin_regions(rgb_u8, mask)),
         "outlines": lambda: draw_outlines(rgb_u8, skin_regions(rgb_u8, mask)),
         "limbs": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask)),
-        "creases": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask, creases=True)),
+        "judged": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask, judged=True)),
         "verified": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask, verified=True)),
         "crops": lambda: draw_boxes(rgb_u8, scheme_called(scheme).boxes(rgb_u8)),
     }

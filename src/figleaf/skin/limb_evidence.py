@@ -1,8 +1,4 @@
-"""What speaks for a proposed limb segment: its looks, its two edges, and how many ways lead to it.
-
-Forsyth & Fleck's ribbons are pairs of edges. Here a ribbon comes first, and what lies along its edges is measured: the
-profile across it of creases, of skin, and of slopes of lightness and colour.
-"""
+"""What speaks for a proposed limb segment: what a network sees along it and beside it, and how many ways lead to it."""
 
 from dataclasses import dataclass
 
@@ -12,9 +8,9 @@ from numpy.typing import NDArray
 
 from figleaf.errors import FigleafError
 from figleaf.skin.creases import Plane, WorkingPicture
+from figleaf.skin.limb_parts import COSINE, KINDS, NEARNESS, NONE, OF_KINDS, SINE, drawn_parts
 from figleaf.skin.limb_proposals import SOURCES, Proposals, Relations, limb_proposals
-from figleaf.skin.limb_views import SIZE as VIEW_SIZE
-from figleaf.skin.limb_views import crop_waves, view_features
+from figleaf.skin.limb_views import crop_waves
 from figleaf.skin.limbs import Segment
 from figleaf.skin.pictures import Mask, RgbU8, checked_picture
 
@@ -22,12 +18,14 @@ Floats = NDArray[np.float64]
 
 # Across a ribbon, in half-widths from its axis: its edges are at 1.
 _OFFSETS = np.array([-1.5, -1.2, -1.0, -0.8, -0.5, 0.0, 0.5, 0.8, 1.0, 1.2, 1.5])
+_WITHIN, _AXIS = slice(2, 9), 5
 _BEYOND = np.array([0.5, 1.0, 1.5])  # of its ends, in half-widths
 _ALONG = np.linspace(0.05, 0.95, 13)
-_PROFILES, _ENDED = 5, 2  # planes
-_WAVES = 6  # of a crop, for each of skin, fine and coarse creases: these are narrower than what `limb_views` shows
-_STRENGTHS = (-0.5, 1.5)  # of creases, beyond which they are cut off
-SIZE = VIEW_SIZE + _PROFILES * len(_OFFSETS) + _ENDED * 2 * len(_BEYOND) + SOURCES + 5 + 3 * _WAVES**2
+_LOW, _MIDDLE, _END = 3, 6, 3  # of these samples: the lower quartile, the median, and how many are an end
+_WAVES = 5  # of a crop
+_ALONG_SIZE = 3 * len(_OFFSETS) + 2 * len(KINDS) + 6 + 6 * len(_BEYOND)
+_COMPANY_SIZE = SOURCES + 5
+SIZE = _ALONG_SIZE + _COMPANY_SIZE + 2 * _WAVES**2
 _AGREE_COVER, _AGREE_DEG, _AGREE_WIDTH = 0.6, 20.0, 0.4
 _WITHIN_COVER, _WITHIN_WIDTH = 0.7, 1.3
 
@@ -46,27 +44,30 @@ class Evidence:
         if mask.shape != rgb_u8.shape[:2]:
             raise FigleafError(f"mask of shape {mask.shape}: expected {rgb_u8.shape[:2]}, as its picture")
         working = WorkingPicture.of(rgb_u8, mask)
-        proposals = limb_proposals(rgb_u8, mask, working)
-        return cls(proposals, proposal_features(rgb_u8, mask, working, proposals))
+        parts = drawn_parts().maps(working)
+        proposals = limb_proposals(mask, working, parts)
+        return cls(proposals, proposal_features(working, parts, proposals))
 
 
-def proposal_features(rgb_u8: RgbU8, mask: Mask, working: WorkingPicture, proposals: Proposals) -> NDArray[np.float32]:
-    """The evidence for each of N proposals in a picture (H, W, 3) with a mask (H, W), (N, SIZE).
+def proposal_features(working: WorkingPicture, parts: Plane, proposals: Proposals) -> NDArray[np.float32]:
+    """The evidence for each of N proposals in a picture with the maps of its parts (h, w, PLANES), (N, SIZE).
 
-    In turn: `view_features`; for each of fine creases, coarse creases, share of skin and slopes across of lightness and
-    colour the lesser of both sides at each offset, the greater ones, and the axis; fine creases and skin beyond the
-    ends; from which sources a like segment comes, and from how many; in how many wider segments it lies, and how many
-    narrower ones lie in it; its source; the number of proposals; `crop_waves` of skin and of fine and coarse creases.
-    The same from either end and in the mirror.
+    In turn: what is seen along it and beside it; its company; `crop_waves` of limbs and of nearness to an axis.
+
+    *Along*: across it the profiles of limbs, of nearness and of how well the direction fits, the lesser of both sides,
+    the greater ones and the axis; the mean probabilities of the kinds within its edges; the least nearness along the
+    axis, its lower quartile and its median, the least probability of a limb and the worst direction; by how much the
+    kinds differ between its ends; how sure they are; beyond its ends limbs, nearness, and its own kinds.
+    *Company*: from which sources a like segment comes, and from how many; in how many wider segments it lies, and how
+    many narrower ones lie in it; its source; the number of proposals. The same from either end and in the mirror.
     """
-    segments = proposals.segments
-    if not segments:
+    if not proposals.segments:
         return np.zeros((0, SIZE), np.float32)
-    ribbons = [_at_working_size(one, working) for one in segments]
-    edges = np.stack([_edges(working, one) for one in ribbons])
-    planes = np.dstack([working.share, *(plane.clip(*_STRENGTHS) for plane in working.creases)])
+    ribbons = [_at_working_size(one, working) for one in proposals.segments]
+    planes = np.dstack([1 - parts[..., NONE], parts[..., NEARNESS]])
+    along = np.stack([_along(parts, one) for one in ribbons])
     waves = np.stack([crop_waves(planes, one, _WAVES) for one in ribbons])
-    return np.hstack([view_features(rgb_u8, mask, segments), edges, _company(proposals), waves]).astype(np.float32)
+    return np.hstack([along, _company(proposals), waves]).astype(np.float32)
 
 
 def _at_working_size(segment: Segment, working: WorkingPicture) -> Segment:
@@ -76,20 +77,33 @@ def _at_working_size(segment: Segment, working: WorkingPicture) -> Segment:
     return Segment((x0 / x, y0 / y), (x1 / x, y1 / y), (segment.radii[0] / narrower, segment.radii[1] / narrower))
 
 
-def _edges(working: WorkingPicture, ribbon: Segment) -> Floats:
+def _along(parts: Plane, ribbon: Segment) -> Floats:
     start, end, radii = (np.array(pair) for pair in (ribbon.start, ribbon.end, ribbon.radii))
     along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
     across = np.array([-along[1], along[0]])
     radius = radii[0] + _ALONG * (radii[1] - radii[0])
     axis = start + _ALONG[:, None] * (end - start)
-    at = axis[None] + _OFFSETS[:, None, None] * radius[None, :, None] * across  # (offsets, along, 2)
-    fine, coarse = working.creases
-    slopes = [np.abs(_sampled(x, at) * across[0] + _sampled(y, at) * across[1]) for x, y in working.gradients]
-    planes = [_sampled(fine, at), _sampled(coarse, at), _sampled(working.share, at), slopes[0], slopes[1] + slopes[2]]
-    found = [_of_both_sides(plane.mean(axis=1)) for plane in planes]
-    beyond = np.stack([start - _BEYOND[:, None] * radii[0] * along, end + _BEYOND[:, None] * radii[1] * along])
-    found += [np.sort(_sampled(plane, beyond), axis=0).ravel() for plane in (fine, working.share)]
-    return np.concatenate(found)
+    seen = _sampled(parts, axis[None] + _OFFSETS[:, None, None] * radius[None, :, None] * across)
+    limb, near = 1 - seen[..., NONE], seen[..., NEARNESS]
+    double = along[0] ** 2 - along[1] ** 2, 2 * along[0] * along[1]
+    fit = seen[..., COSINE] * double[0] + seen[..., SINE] * double[1]
+    kinds = seen[..., OF_KINDS]
+    own, on_axis, axis_near = kinds[_WITHIN].mean(axis=(0, 1)), kinds[_AXIS], np.sort(near[_AXIS])
+    ends = on_axis[:_END].mean(axis=0), on_axis[-_END:].mean(axis=0)
+    beyond = _sampled(
+        parts, np.stack([start - _BEYOND[:, None] * radii[0] * along, end + _BEYOND[:, None] * radii[1] * along])
+    )
+    same = beyond[..., OF_KINDS] @ own / max(float(own.sum()), 1e-6)
+    return np.concatenate(
+        [
+            *(_of_both_sides(profile.mean(axis=1)) for profile in (limb, near, fit)),
+            own,
+            [axis_near[0], axis_near[_LOW], axis_near[_MIDDLE], limb[_AXIS].min(), fit[_AXIS].min()],
+            np.abs(ends[0] - ends[1]),
+            [on_axis.max(axis=1).mean()],
+            *(np.sort(plane, axis=0).ravel() for plane in (1 - beyond[..., NONE], beyond[..., NEARNESS], same)),
+        ]
+    )
 
 
 def _of_both_sides(profile: Floats) -> Floats:
@@ -99,10 +113,15 @@ def _of_both_sides(profile: Floats) -> Floats:
     return np.concatenate([sides.ravel(), profile[half : half + 1]])
 
 
-def _sampled(plane: Plane, at: Floats) -> Floats:
+def _sampled(planes: Plane, at: Floats) -> Floats:
+    """Of planes (h, w, C) at points (..., 2), (..., C)."""
     x, y = np.moveaxis((at - 0.5).astype(np.float32), -1, 0)  # a pixel's centre is at a half
-    found = cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, np.float64)
+    # OpenCV takes up to four channels at a time here
+    found = [
+        cv2.remap(np.ascontiguousarray(planes[..., c : c + 4]), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for c in range(0, planes.shape[-1], 4)
+    ]
+    return np.concatenate(found, axis=-1).astype(np.float64)
 
 
 def _company(proposals: Proposals) -> Floats:

@@ -33,7 +33,7 @@ class LimbRule(MaskRule):
     """Unsafe when the share of skin reaches `area` in (0, 1) and the skin holds at least the named `structure`.
 
     "segment": one ribbon; "limb": two that meet; "girdle": two limbs side by side, or a trunk with a thigh; "both" of
-    these. `verified` and `creases`: see `picture_groups`. The score is the margin of the area; where structure is
+    these. `verified` and `judged`: see `picture_groups`. The score is the margin of the area; where structure is
     missing at most -1, and 2 less a further level, so that it is at least 0 exactly where both hold.
     """
 
@@ -43,20 +43,20 @@ class LimbRule(MaskRule):
         area: float = FLECK_AREA,
         structure: str = "girdle",
         verified: bool = False,
-        creases: bool = False,
+        judged: bool = False,
     ) -> None:
         self.pixel_model = pixel_model
         self.area = area
         self.structure = structure
         self.verified = verified
-        self.creases = creases
+        self.judged = judged
 
     def groups(self, rgb_u8: RgbU8) -> Groups:
         """What was found in a picture (H, W, 3)."""
         return self._groups(rgb_u8, self.pixel_model_.skin_mask(checked_picture(rgb_u8)))
 
     def _groups(self, rgb_u8: RgbU8, mask: Mask) -> Groups:
-        return picture_groups(rgb_u8, mask, verified=self.verified, creases=self.creases)
+        return picture_groups(rgb_u8, mask, verified=self.verified, judged=self.judged)
 
     def check(self) -> None:
         """Raises `FigleafError` for an area outside its range and for an unknown structure."""
@@ -83,12 +83,12 @@ class LimbDistance(ImageSystem):
         pixel_model: PixelModel,
         distance: str = "mahalanobis",
         verified: bool = False,
-        creases: bool = False,
+        judged: bool = False,
     ) -> None:
         self.pixel_model = pixel_model
         self.distance = distance
         self.verified = verified
-        self.creases = creases
+        self.judged = judged
 
     def fit(
         self,
@@ -114,16 +114,17 @@ class LimbDistance(ImageSystem):
         rows = []
         for picture in track(pictures, "Limbs", len(pictures)):
             mask = self.pixel_model_.skin_mask(checked_picture(picture))
-            groups = picture_groups(picture, mask, verified=self.verified, creases=self.creases)
+            groups = picture_groups(picture, mask, verified=self.verified, judged=self.judged)
             rows.append(group_features(mask, groups))
         return np.stack(rows)
 
 
-def picture_groups(rgb_u8: RgbU8, mask: Mask, *, verified: bool = False, creases: bool = False) -> Groups:
+def picture_groups(rgb_u8: RgbU8, mask: Mask, *, verified: bool = False, judged: bool = False) -> Groups:
     """The groups in the mask (H, W) of a picture (H, W, 3).
 
-    With `creases` of the likeliest ribbons of the mask and between creases of the skin, as `drawn_judge` says, else of
-    the mask's own. With `verified` only those count that look like a limb of the drawn gallery.
+    With `judged` of the likeliest of many ribbons, from between creases of the skin and where a network sees limbs, as
+    `drawn_judge` says, else of the mask's own. With `verified` only those count that look like a limb of the drawn
+    gallery.
     """
-    segments = drawn_judge().limbs(rgb_u8, mask) if creases else limb_segments(mask)
+    segments = drawn_judge().limbs(rgb_u8, mask) if judged else limb_segments(mask)
     return grouped(drawn_gallery().verified(rgb_u8, mask, segments) if verified else segments)

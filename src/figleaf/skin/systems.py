@@ -20,6 +20,7 @@ from figleaf.skin.fitted_colors import BoostedColors, FittedColorPixels, FittedC
 from figleaf.skin.image_system import ImageSystem
 from figleaf.skin.limb_gallery import LimbGallery, NearestView
 from figleaf.skin.limb_judge import LimbJudge
+from figleaf.skin.limb_parts import LimbParts
 from figleaf.skin.limb_system import LimbDistance, LimbRule
 from figleaf.skin.minimum_distance import MahalanobisMean, NearestMean
 from figleaf.skin.options import require_options
@@ -32,7 +33,7 @@ from figleaf.skin.skin_map_classifier import SkinMapClassifier, SkinMapFeatures
 # Every class that a file of a fitted system may name; see `figleaf.skin.storage`.
 PARTS: tuple[type[BaseEstimator], ...] = (
     *(ApApidRules, AreaRule, SkinFeatures, SkinFeaturesClassifier),
-    *(LimbDistance, LimbGallery, LimbJudge, LimbRule, MahalanobisMean, NearestMean, NearestView),
+    *(LimbDistance, LimbGallery, LimbJudge, LimbParts, LimbRule, MahalanobisMean, NearestMean, NearestView),
     *(ColorHistogram, ColorHistogramClassifier, SkinMapClassifier, SkinMapFeatures),
     *(BoostedPixels, FittedColorPixels, FleckFilter, RulePixels),
     *(BoostedColors, HistogramColors, MixtureColors),
@@ -166,14 +167,14 @@ def limbs(
     structure: str = "girdle",
     verified: bool = False,
     area: float = FLECK_AREA,
-    creases: bool = False,
+    judged: bool = False,
 ) -> ImageSystem:
     """Skin on 30 % of the area that forms limbs and girdles; `pixels`: a rule, or boosted_colors fitted from masks.
 
-    `verified`: of ribbons that look like a drawn limb only; `creases`: of ribbons between creases of the skin, too, and
-    of those that rival one another the likeliest.
+    `verified`: of ribbons that look like a drawn limb only; `judged`: of the likeliest of many ribbons, from between
+    creases of the skin and where a network sees limbs, too.
     """
-    return LimbRule(_mask_of_limbs(pixels, random_state), area, structure, verified, creases)
+    return LimbRule(_mask_of_limbs(pixels, random_state), area, structure, verified, judged)
 
 
 def limb_distance(
@@ -182,10 +183,10 @@ def limb_distance(
     pixels: str = "boosted_colors",
     distance: str = "mahalanobis",
     verified: bool = False,
-    creases: bool = False,
+    judged: bool = False,
 ) -> ImageSystem:
     """Numbers about skin and groups of limbs, and the nearest class mean: nearest_mean or mahalanobis."""
-    return LimbDistance(_mask_of_limbs(pixels, random_state), distance, verified, creases)
+    return LimbDistance(_mask_of_limbs(pixels, random_state), distance, verified, judged)
 
 
 def _mask_of_limbs(pixels: str, random_state: int) -> PixelModel:
