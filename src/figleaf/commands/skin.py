@@ -10,7 +10,7 @@ from figleaf.errors import FigleafError
 
 DRAWINGS = (
     *("mask", "filter", "superpixels", "graph", "cut", "regions", "outlines"),
-    *("limbs", "verified", "judged", "crops"),
+    *("limbs", "verified", "kinds", "judged", "crops"),
 )
 SCHEMES = ("windows", "proposals", "skin_regions")
 RULES = ("fleck", "kovac", "ycbcr", "hsv", "normalised_rgb", "jones_rehg")  # the systems are slow to import
@@ -24,6 +24,8 @@ Drawings:
   limbs        straight ribbons of skin (yellow), pairs that are limbs (blue, joints as dots), the two limbs of a
                girdle (joined by an orange line), a trunk and the thigh that leaves it (both green)
   verified     the same of those ribbons that look like a limb of the drawn gallery
+  kinds        where a network, trained on drawn figures, sees upper arms (orange), forearms (light blue), thighs
+               (green) and shins (vermilion)
   judged       the same of the likeliest of many ribbons, from between dark lines in the skin and where a network
                sees limbs, too
   crops        the boxes of --scheme: windows, proposals or skin_regions

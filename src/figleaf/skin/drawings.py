@@ -12,7 +12,7 @@ from figleaf.skin.boxes import Boxes
 from figleaf.skin.crops import scheme_called
 from figleaf.skin.filter import FleckFilter
 from figleaf.skin.filter_drawings import draw_filter, draw_mask
-from figleaf.skin.limb_drawings import draw_groups
+from figleaf.skin.limb_drawings import draw_groups, draw_kinds
 from figleaf.skin.limb_system import picture_groups
 from figleaf.skin.pictures import RgbU8
 from figleaf.skin.pixel_model import PixelModel
@@ -68,6 +68,7 @@ def draw(rgb_u8: RgbU8, names: Sequence[str], pixel_model: PixelModel, scheme: s
         "regions": lambda: draw_skin_regions(rgb_u8, skin_regions(rgb_u8, mask)),
         "outlines": lambda: draw_outlines(rgb_u8, skin_regions(rgb_u8, mask)),
         "limbs": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask)),
+        "kinds": lambda: draw_kinds(rgb_u8, mask),
         "judged": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask, judged=True)),
         "verified": lambda: draw_groups(rgb_u8, picture_groups(rgb_u8, mask, verified=True)),
         "crops": lambda: draw_boxes(rgb_u8, scheme_called(scheme).boxes(rgb_u8)),
