@@ -1,5 +1,6 @@
 """What speaks for a proposed limb segment: what a network sees along it and beside it, and how many ways lead to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from figleaf.errors import FigleafError
 from figleaf.skin.creases import Plane, WorkingPicture
-from figleaf.skin.limb_parts import COSINE, KINDS, NEARNESS, NONE, OF_KINDS, SINE, drawn_parts
+from figleaf.skin.limb_parts import COSINE, KINDS, NEARNESS, NONE, OF_KINDS, PLANES, SINE, drawn_parts
 from figleaf.skin.limb_proposals import SOURCES, Proposals, Relations, limb_proposals
 from figleaf.skin.limb_views import crop_waves
 from figleaf.skin.limbs import Segment
@@ -65,7 +66,9 @@ def proposal_features(working: WorkingPicture, parts: Plane, proposals: Proposal
         return np.zeros((0, SIZE), np.float32)
     ribbons = [_at_working_size(one, working) for one in proposals.segments]
     planes = np.dstack([1 - parts[..., NONE], parts[..., NEARNESS]])
-    along = np.stack([_along(parts, one) for one in ribbons])
+    # OpenCV takes up to four channels at a time here
+    fours = [np.ascontiguousarray(parts[..., first : first + 4]) for first in range(0, PLANES, 4)]
+    along = np.stack([_along(fours, one) for one in ribbons])
     waves = np.stack([crop_waves(planes, one, _WAVES) for one in ribbons])
     return np.hstack([along, _company(proposals), waves]).astype(np.float32)
 
@@ -77,13 +80,13 @@ def _at_working_size(segment: Segment, working: WorkingPicture) -> Segment:
     return Segment((x0 / x, y0 / y), (x1 / x, y1 / y), (segment.radii[0] / narrower, segment.radii[1] / narrower))
 
 
-def _along(parts: Plane, ribbon: Segment) -> Floats:
+def _along(fours: Sequence[Plane], ribbon: Segment) -> Floats:
     start, end, radii = (np.array(pair) for pair in (ribbon.start, ribbon.end, ribbon.radii))
     along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
     across = np.array([-along[1], along[0]])
     radius = radii[0] + _ALONG * (radii[1] - radii[0])
     axis = start + _ALONG[:, None] * (end - start)
-    seen = _sampled(parts, axis[None] + _OFFSETS[:, None, None] * radius[None, :, None] * across)
+    seen = _sampled(fours, axis[None] + _OFFSETS[:, None, None] * radius[None, :, None] * across)
     limb, near = 1 - seen[..., NONE], seen[..., NEARNESS]
     double = along[0] ** 2 - along[1] ** 2, 2 * along[0] * along[1]
     fit = seen[..., COSINE] * double[0] + seen[..., SINE] * double[1]
@@ -91,7 +94,7 @@ def _along(parts: Plane, ribbon: Segment) -> Floats:
     own, on_axis, axis_near = kinds[_WITHIN].mean(axis=(0, 1)), kinds[_AXIS], np.sort(near[_AXIS])
     ends = on_axis[:_END].mean(axis=0), on_axis[-_END:].mean(axis=0)
     beyond = _sampled(
-        parts, np.stack([start - _BEYOND[:, None] * radii[0] * along, end + _BEYOND[:, None] * radii[1] * along])
+        fours, np.stack([start - _BEYOND[:, None] * radii[0] * along, end + _BEYOND[:, None] * radii[1] * along])
     )
     same = beyond[..., OF_KINDS] @ own / max(float(own.sum()), 1e-6)
     return np.concatenate(
@@ -113,14 +116,10 @@ def _of_both_sides(profile: Floats) -> Floats:
     return np.concatenate([sides.ravel(), profile[half : half + 1]])
 
 
-def _sampled(planes: Plane, at: Floats) -> Floats:
-    """Of planes (h, w, C) at points (..., 2), (..., C)."""
+def _sampled(fours: Sequence[Plane], at: Floats) -> Floats:
+    """Of planes (h, w, C), four by four, at points (..., 2), (..., C)."""
     x, y = np.moveaxis((at - 0.5).astype(np.float32), -1, 0)  # a pixel's centre is at a half
-    # OpenCV takes up to four channels at a time here
-    found = [
-        cv2.remap(np.ascontiguousarray(planes[..., c : c + 4]), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for c in range(0, planes.shape[-1], 4)
-    ]
+    found = [cv2.remap(four, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for four in fours]
     return np.concatenate(found, axis=-1).astype(np.float64)
 
 
