@@ -8,8 +8,10 @@ import pytest
 from drawn_skin import odd
 from numpy.typing import NDArray
 
+from figleaf.data.scenes import render
 from figleaf.errors import FigleafError
 from figleaf.skin.creases import WorkingPicture, crease_strength
+from figleaf.skin.limb_drawings import draw_kinds
 from figleaf.skin.limb_evidence import SIZE, Evidence, proposal_features
 from figleaf.skin.limb_judge import DRAWN, LimbJudge, drawn_judge
 from figleaf.skin.limb_parts import COSINE, NEARNESS, NONE, PLANES, SINE, drawn_parts
@@ -187,8 +189,56 @@ def test_a_mask_has_to_fit_its_picture_and_any_number_but_0_is_skin() -> None:
     picture, mask = three_cylinders(96)
     with pytest.raises(FigleafError, match=r"mask of shape \(95, 96\): expected \(96, 96\)"):
         Evidence.of(picture, mask[1:])
+    for draw in (draw_kinds, picture_groups):
+        with pytest.raises(FigleafError, match=r"mask of shape \(95, 96\): expected \(96, 96\)"):
+            draw(picture, mask[1:])  # type: ignore[operator]
     as_picture = Evidence.of(picture, (255 * mask).astype(np.uint8))
     np.testing.assert_array_equal(as_picture.features, Evidence.of(picture, mask).features)
+
+
+def test_where_there_is_no_skin_there_are_no_limbs() -> None:
+    for number in range(24):
+        scene = render(7, number, 96)
+        assert not picture_groups(scene.rgb_u8, np.zeros((96, 96), np.bool_), judged=True).segments
+
+
+def test_most_limbs_are_found_again_in_the_mirror_turned_and_larger() -> None:
+    """The tolerance of the judge: 17 of 20 ribbons, each way."""
+    judge, found, again = drawn_judge(), 0, np.zeros(3)
+    for number in range(24):
+        scene = render(7, number, 96)
+        rgb, mask = scene.rgb_u8, scene.skin_mask
+        upright = judge.limbs(rgb, mask)
+        found += len(upright)
+        twice = cv2.resize(rgb, (192, 192), interpolation=cv2.INTER_CUBIC)
+        for place, (picture, skin, back) in enumerate(
+            (
+                (rgb[:, ::-1], mask[:, ::-1], lambda x, y: (96 - x, y)),
+                (np.rot90(rgb), np.rot90(mask), lambda x, y: (96 - y, x)),
+                (twice, mask.repeat(2, axis=0).repeat(2, axis=1), lambda x, y: (x / 2, y / 2)),
+            )
+        ):
+            size = 0.5 if place == 2 else 1.0
+            moved = [
+                Segment(back(*one.start), back(*one.end), (size * one.radii[0], size * one.radii[1]))
+                for one in judge.limbs(np.ascontiguousarray(picture), np.ascontiguousarray(skin))
+            ]
+            between = Relations.of([*upright, *moved])
+            first = slice(len(upright)), slice(len(upright), None)
+            same = (between.cover + between.cover.T)[first] / 2 > 0.5
+            again[place] += (same & (between.angle_deg[first] < 25)).any(axis=1).sum() if moved else 0
+    assert found > 60
+    assert (again / found > 0.85).all(), again / found
+
+
+def test_a_judge_needs_both_limbs_and_others() -> None:
+    evidence, is_limb = noisy_evidence(4)
+    with pytest.raises(FigleafError, match="expected limbs among the proposals, and such as are none"):
+        LimbJudge(trees=3).fit(evidence, [np.ones(3, np.bool_)] * 4)
+    with pytest.raises(FigleafError, match="expected one for each proposal of each picture"):
+        LimbJudge(trees=3).fit(evidence, is_limb[:3])
+    with pytest.raises(FigleafError, match="expected limbs among the proposals"):
+        LimbJudge(trees=3).fit([], [])
 
 
 def test_answers_that_are_held_out_know_nothing_of_their_group() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from figleaf.errors import FigleafError
 from figleaf.skin.creases import WorkingPicture
-from figleaf.skin.limb_network import MULTIPLE, PLANES_IN, PLANES_OUT, LimbNetwork, answer, restored
+from figleaf.skin.limb_network import MULTIPLE, PLANES_IN, LimbNetwork, answer, restored
 from figleaf.skin.limb_parts import COSINE, DRAWN, KINDS, NEARNESS, NONE, OF_KINDS, PLANES, SIDE, LimbParts, drawn_parts
 from figleaf.skin.pictures import Mask, RgbU8
 from figleaf.skin.storage import load_system, save_system
@@ -68,12 +68,42 @@ def test_fitting_twice_is_the_same_and_another_fit_is_not_answered_by_the_first(
         parts.fit(pictures, [masks], np.stack(targets[:3]))
 
 
+def test_what_cannot_be_learnt_from_is_refused_by_name() -> None:
+    picture, mask, target = bar(np.random.default_rng(0))
+    good = {"pictures": [picture] * 2, "masks": [[mask] * 2], "targets": np.stack([target] * 2)}
+    for changed, told in (
+        ({"pictures": []}, "expected square ones, at least one"),
+        ({"pictures": [picture[:50]] * 2}, "expected square ones"),
+        ({"pictures": [picture / 255] * 2}, "picture of float64: expected uint8"),
+        ({"masks": []}, "masks: expected one or more series of 2"),
+        ({"masks": [[mask]]}, "masks: expected one or more series of 2"),
+        ({"masks": [[mask[::2, ::2]] * 2]}, r"mask of shape \(48, 48\): expected \(96, 96\)"),
+        ({"targets": good["targets"][..., :3]}, r"targets of shape \(2, 96, 96, 3\)"),
+        ({"targets": good["targets"] + 4}, "targets: expected kinds from 0 to 4"),
+    ):
+        with pytest.raises(FigleafError, match=told):
+            LimbParts(epochs=1).fit(**(good | changed))  # type: ignore[arg-type]
+    with pytest.raises(FigleafError, match="epochs=0, batch=32: expected at least 1"):
+        LimbParts(epochs=0).fit(**good)  # type: ignore[arg-type]
+
+
+def test_a_mask_of_numbers_is_taken_for_what_it_says_and_the_random_state_of_others_is_left_alone() -> None:
+    picture, mask, target = bar(np.random.default_rng(0))
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    fits = [LimbParts(epochs=1).fit([picture], [[one]], target[None]) for one in (mask, (255 * mask).astype(np.uint8))]
+    np.testing.assert_array_equal(torch.rand(3), expected)
+    working = WorkingPicture.of(picture, mask)
+    np.testing.assert_array_equal(fits[0].seen(working), fits[1].seen(working))
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 300), (96, 64), (33, 47)])
 def test_planes_of_any_size_are_answered(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     planes = np.random.default_rng(0).random((*shape, PLANES_IN), np.float32)
     found = answer(LimbNetwork().eval(), planes)
-    assert found.shape == (*shape, PLANES_OUT) == (*shape, PLANES)
+    assert found.shape == (*shape, PLANES)
     np.testing.assert_allclose(found[..., : 1 + len(KINDS)].sum(axis=2), 1, atol=1e-5)
     assert MULTIPLE == 16
 
@@ -98,3 +128,7 @@ def test_the_one_that_is_shipped_says_from_what_it_is() -> None:
 def test_weights_of_another_network_are_refused_by_name() -> None:
     with pytest.raises(FigleafError, match="weights of another network than this figleaf's, fit it again"):
         restored({"first": np.zeros(3, np.float32)})
+    weights = dict(drawn_parts().weights_)
+    weights["last.bias"] = np.full_like(weights["last.bias"], np.nan)
+    with pytest.raises(FigleafError, match="weights that are no numbers"):
+        restored(weights)

@@ -22,10 +22,10 @@ Drawings:
   cut          the parts that the normalised cut of that graph leaves
   regions      pixels of skin grouped into regions;  outlines: the polygons around them
   limbs        straight ribbons of skin (yellow), pairs that are limbs (blue, joints as dots), the two limbs of a
-               girdle (joined by an orange line), a trunk and the thigh that leaves it (both green)
+               girdle (joined by a red line), a trunk and the thigh that leaves it (both green)
   verified     the same of those ribbons that look like a limb of the drawn gallery
   kinds        where a network, trained on drawn figures, sees upper arms (orange), forearms (light blue), thighs
-               (green) and shins (vermilion)
+               (green) and shins (red)
   judged       the same of the likeliest of many ribbons, from between dark lines in the skin and where a network
                sees limbs, too
   crops        the boxes of --scheme: windows, proposals or skin_regions

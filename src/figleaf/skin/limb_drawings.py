@@ -11,7 +11,7 @@ from figleaf.skin.creases import WorkingPicture
 from figleaf.skin.limb_groups import Groups
 from figleaf.skin.limb_parts import OF_KINDS, drawn_parts
 from figleaf.skin.limbs import Segment
-from figleaf.skin.pictures import Mask
+from figleaf.skin.pictures import Mask, checked_mask, checked_picture
 from figleaf.skin.region_drawings import PALETTE
 
 _LINE_BITS = 4  # OpenCV's fractions of a pixel
@@ -52,6 +52,7 @@ def draw_kinds(rgb_u8: RgbU8, mask: Mask) -> RgbU8:
 
     Upper arms are orange, forearms light blue, thighs green, shins vermilion, the surer the brighter.
     """
+    mask = checked_mask(mask, checked_picture(rgb_u8))
     maps = drawn_parts().maps(WorkingPicture.of(rgb_u8, mask))
     height, width = mask.shape
     kinds = cv2.resize(maps[..., OF_KINDS], (width, height), interpolation=cv2.INTER_LINEAR)

@@ -7,13 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from figleaf.errors import FigleafError
 from figleaf.skin.creases import Plane, WorkingPicture
 from figleaf.skin.limb_parts import COSINE, KINDS, NEARNESS, NONE, OF_KINDS, PLANES, SINE, drawn_parts
 from figleaf.skin.limb_proposals import SOURCES, Proposals, Relations, limb_proposals
 from figleaf.skin.limb_views import crop_waves
 from figleaf.skin.limbs import Segment
-from figleaf.skin.pictures import Mask, RgbU8, checked_picture
+from figleaf.skin.pictures import Mask, RgbU8, checked_mask, checked_picture
 
 Floats = NDArray[np.float64]
 
@@ -41,9 +40,8 @@ class Evidence:
     @classmethod
     def of(cls, rgb_u8: RgbU8, mask: Mask) -> "Evidence":
         """In a mask (H, W) of a picture (H, W, 3). Raises `FigleafError` where they do not fit one another."""
-        rgb_u8, mask = checked_picture(rgb_u8), np.asarray(mask, np.bool_)
-        if mask.shape != rgb_u8.shape[:2]:
-            raise FigleafError(f"mask of shape {mask.shape}: expected {rgb_u8.shape[:2]}, as its picture")
+        rgb_u8 = checked_picture(rgb_u8)
+        mask = checked_mask(mask, rgb_u8)
         working = WorkingPicture.of(rgb_u8, mask)
         parts = drawn_parts().maps(working)
         proposals = limb_proposals(mask, working, parts)

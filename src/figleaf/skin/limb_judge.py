@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.utils.validation import check_is_fitted
 
+from figleaf.errors import FigleafError
 from figleaf.progress import track
 from figleaf.skin.limb_evidence import Evidence
 from figleaf.skin.limb_proposals import Proposals, Relations
@@ -26,6 +27,7 @@ Floats = NDArray[np.float64]
 
 DRAWN = Path(__file__).with_name("limb_judge.safetensors")
 _L2 = 1.0
+_SAMPLES = 21  # of an axis
 _SEEN = 0.3  # share of the evidence that a cut may choose from: faster, and trees that err in different ways
 
 
@@ -57,7 +59,14 @@ class LimbJudge(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self.random_state = random_state
 
     def fit(self, X: Sequence[Evidence], y: Sequence[NDArray[np.bool_]]) -> Self:
-        """Learn from the evidence in K pictures, and whether each of the N proposals of one is a limb (N,)."""
+        """Learn from the evidence in K pictures, and whether each of the N proposals of one is a limb (N,).
+
+        Raises `FigleafError` where the two do not fit one another, and where all proposals are limbs, or none.
+        """
+        if [len(one.features) for one in X] != [len(one) for one in y]:
+            raise FigleafError("y: expected one for each proposal of each picture")
+        if len(np.unique(np.concatenate([np.zeros(0, np.bool_), *y]))) != 2:
+            raise FigleafError("y: expected limbs among the proposals, and such as are none")
         self.trees_ = self._fitted(range(len(X)), X, y)
         return self
 
@@ -98,9 +107,10 @@ class LimbJudge(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return [proposals.segments[number] for number in kept]
 
     def limbs(self, rgb_u8: RgbU8, mask: Mask) -> list[Segment]:
-        """The limb segments in a mask (H, W) of a picture (H, W, 3), the likeliest first."""
+        """The limb segments in a mask (H, W) of a picture (H, W, 3), the likeliest first; they lie on skin."""
         evidence = Evidence.of(rgb_u8, mask)
-        return self.chosen(evidence.proposals, self.probability(evidence))
+        chosen = self.chosen(evidence.proposals, self.probability(evidence))
+        return [segment for segment in chosen if _on_skin(segment, np.asarray(mask, np.bool_))]
 
     def _fitted(
         self, places: Iterable[int], X: Sequence[Evidence], y: Sequence[NDArray[np.bool_]]
@@ -125,6 +135,14 @@ def drawn_judge() -> LimbJudge:
     judge, _ = load_system(DRAWN)
     assert isinstance(judge, LimbJudge)
     return judge
+
+
+def _on_skin(segment: Segment, mask: Mask) -> bool:
+    """Whether half of a segment's axis, or more, lies in the mask (H, W)."""
+    start, end = np.array(segment.start), np.array(segment.end)
+    column, row = np.floor(start + np.linspace(0, 1, _SAMPLES)[:, None] * (end - start)).astype(int).T
+    height, width = mask.shape
+    return bool(mask[row.clip(0, height - 1), column.clip(0, width - 1)].mean() >= 0.5)
 
 
 def _answer(trees: HistGradientBoostingClassifier, evidence: Evidence) -> Floats:

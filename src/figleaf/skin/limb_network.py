@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from figleaf.errors import FigleafError
 from figleaf.progress import track
+from figleaf.skin.limb_parts import COSINE, KINDS, NEARNESS, PLANES
 
 PLANES_IN = 4  # L, a and b of CIELAB, over 100, and the share of skin
-KINDS = 4
-PLANES_OUT = 1 + KINDS + 2 + 1  # no limb and each kind; cosine and sine of twice the direction; nearness to the axis
 MULTIPLE = 16  # sides of a picture are padded to this many pixels
 _WIDTHS = (32, 64, 96, 128)  # channels at 1/2, 1/4, 1/8 and 1/16 of the side
 _NONE_WEIGHT = 0.5  # of pixels without a limb, which most are
@@ -31,7 +30,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 class LimbNetwork(nn.Module):
-    """Planes (N, PLANES_IN, H, W) to (N, PLANES_OUT, H, W): logits first; H and W multiples of `MULTIPLE`."""
+    """Planes (N, PLANES_IN, H, W) to (N, PLANES, H, W): logits first; H and W multiples of `MULTIPLE`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +39,7 @@ class LimbNetwork(nn.Module):
         self.down = nn.ModuleList(nn.Sequential(_convolution(a, b, 2), _convolution(b, b)) for a, b in steps)
         self.across = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in steps)
         self.up = nn.ModuleList(_convolution(a, a) for a, _ in steps)
-        self.last = nn.Conv2d(_WIDTHS[0], 4 * PLANES_OUT, 1)
+        self.last = nn.Conv2d(_WIDTHS[0], 4 * PLANES, 1)
 
     def forward(self, planes: Tensor) -> Tensor:
         """See the class."""
@@ -67,9 +66,10 @@ def trained(
     `figleaf.skin.limb_parts.LimbParts.fit`. Pictures are turned by right angles, mirrored, and changed in lightness and
     tint.
     """
-    torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = LimbNetwork().to(memory_format=torch.channels_last).train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = LimbNetwork().to(memory_format=torch.channels_last).train()
     count = -(-len(lab) // batch)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, epochs * count, pct_start=_WARM_UP)
@@ -91,19 +91,21 @@ def restored(weights: Mapping[str, NDArray[Any]]) -> LimbNetwork:
     network = LimbNetwork()
     try:
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
-    except RuntimeError as error:
+    except (AttributeError, RuntimeError, TypeError) as error:
         raise FigleafError(f"weights of another network than this figleaf's, fit it again: {error}") from error
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise FigleafError("weights that are no numbers, fit it again")
     return network.eval()
 
 
 @torch.inference_mode()
 def answer(network: LimbNetwork, planes: Floats) -> Floats:
-    """What the network says of planes (H, W, PLANES_IN) of any size, (H, W, PLANES_OUT): probabilities first."""
+    """What the network says of planes (H, W, PLANES_IN) of any size, (H, W, PLANES): probabilities first."""
     height, width = planes.shape[:2]
     padding = ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0))
     whole = np.ascontiguousarray(np.pad(planes, padding, mode="edge").transpose(2, 0, 1))
     found = network(torch.from_numpy(whole)[None])[0, :, :height, :width]
-    found[: 1 + KINDS] = found[: 1 + KINDS].softmax(dim=0)
+    found[:COSINE] = found[:COSINE].softmax(dim=0)
     return np.ascontiguousarray(found.permute(1, 2, 0).numpy())
 
 
@@ -126,9 +128,9 @@ def _loss(network: LimbNetwork, planes: Tensor, targets: Tensor) -> Tensor:
     found = network(planes)
     kind = targets[:, 0].long()
     limb = (kind > 0).float()
-    weight = torch.tensor([_NONE_WEIGHT] + [1.0] * KINDS)
-    kinds = F.cross_entropy(found[:, : 1 + KINDS], kind, weight=weight)
-    direction, nearness = found[:, 1 + KINDS : -1], found[:, -1]
+    weight = torch.tensor([_NONE_WEIGHT] + [1.0] * len(KINDS))
+    kinds = F.cross_entropy(found[:, :COSINE], kind, weight=weight)
+    direction, nearness = found[:, COSINE:NEARNESS], found[:, NEARNESS]
     turned = ((direction - targets[:, 1:3]) ** 2).sum(dim=1)
     loss: Tensor = kinds + _DIRECTION_WEIGHT * (turned * limb).sum() / limb.sum().clamp(min=1)
     return loss + _NEARNESS_WEIGHT * F.mse_loss(nearness, targets[:, 3])

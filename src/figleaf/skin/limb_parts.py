@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from figleaf.errors import FigleafError
 from figleaf.skin.creases import WorkingPicture
 from figleaf.skin.medial_axes import WORKING_SIDE
-from figleaf.skin.pictures import Mask, Pictures
+from figleaf.skin.pictures import Mask, Pictures, checked_mask, checked_picture
 
 DRAWN = Path(__file__).with_name("limb_parts.safetensors")
 KINDS = ("upper_arm", "forearm", "thigh", "shin")
@@ -44,22 +44,40 @@ class LimbParts(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
         `masks`: one or more series of K, of which one is drawn each time that a picture is looked at; `targets`
         (K, SIDE, SIDE, 4): the number of the kind in `KINDS` from 1, 0 for no limb; cosine and sine of twice its
-        direction; nearness to its axis, 1 there and 0 at its edges.
+        direction; nearness to its axis, 1 there and 0 at its edges. Raises `FigleafError` where they do not fit one
+        another.
         """
         from figleaf.skin.limb_network import trained
 
+        self._check(pictures, masks, targets)
         self.__dict__.pop("_network", None)
         seen = [
-            np.stack([_looked_at(WorkingPicture.of(*one)).astype(np.float16) for one in zip(pictures, of, strict=True)])
+            np.stack(
+                [
+                    _looked_at(WorkingPicture.of(picture, checked_mask(mask, picture))).astype(np.float16)
+                    for picture, mask in zip(pictures, of, strict=True)
+                ]
+            )
             for of in masks
         ]
         lab, shares = seen[0][..., :3], [one[..., 3] for one in seen]
-        if lab.shape[:3] != targets.shape[:3]:
-            raise FigleafError(f"targets of shape {targets.shape}: expected {(*lab.shape[:3], 4)}, as the pictures")
         self.weights_: dict[str, NDArray[Any]] = trained(
             lab, shares, targets, epochs=self.epochs, batch=self.batch, seed=self.random_state
         )
         return self
+
+    def _check(self, pictures: Pictures, masks: Sequence[Sequence[Mask]], targets: Floats) -> None:
+        if min(self.epochs, self.batch) < 1:
+            raise FigleafError(f"epochs={self.epochs}, batch={self.batch}: expected at least 1")
+        sizes = {checked_picture(picture).shape[:2] for picture in pictures}
+        if not sizes or any(height != width for height, width in sizes):
+            raise FigleafError(f"pictures of {sorted(sizes)} pixels: expected square ones, at least one")
+        if not masks or any(len(of) != len(pictures) for of in masks):
+            raise FigleafError(f"masks: expected one or more series of {len(pictures)}, as there are pictures")
+        if np.shape(targets) != (len(pictures), SIDE, SIDE, 4):
+            raise FigleafError(f"targets of shape {np.shape(targets)}: expected {(len(pictures), SIDE, SIDE, 4)}")
+        if not np.isin(targets[..., 0], range(1 + len(KINDS))).all() or not np.isfinite(targets).all():
+            raise FigleafError(f"targets: expected kinds from 0 to {len(KINDS)} and finite numbers")
 
     def seen(self, working: WorkingPicture) -> Floats:
         """Of a picture with its mask, its longer side `SIDE` pixels, (h, w, PLANES).

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 CUTS = ((0, 0.2), (0, 0.45), (1, 0.25), (1, 0.6))
 _LIMB, _KIND, _NEAR = 0.5, 0.4, 0.35  # least probability of a limb at all and where kinds differ, and least nearness
 SOURCES = 1 + len(CUTS) + 3  # the mask as it is comes first; then the cuts, limbs, each kind by itself, and cores
-_CREASE_PX = 0.5  # what a cut takes from a ribbon's half-width
+_EDGE_PX = 0.5  # of the working size: what a cut takes from a ribbon's half-width
 _SAMPLES = 15
 
 
@@ -44,7 +44,7 @@ def limb_proposals(mask: Mask, working: WorkingPicture, parts: Plane) -> Proposa
 
 
 def _seen(skin: Mask, parts: Plane) -> list[list[Segment]]:
-    """Of the skin that looks like limbs, like each kind of them, and of the cores: where an axis is near."""
+    """Of the skin that looks like limbs, like each kind of them; of cores, on skin or not, where an axis is near."""
     limb, kind = 1 - parts[..., NONE], parts[..., OF_KINDS].argmax(axis=2)
     of_kinds = [limb_segments(skin & (limb >= _KIND) & (kind == number)) for number in range(len(KINDS))]
     share = 1 / (1 - _NEAR)  # of a core's half-width to the limb's
@@ -62,7 +62,7 @@ def _in_picture(segments: Sequence[Segment], working: WorkingPicture) -> list[Se
         Segment(
             (one.start[0] * x, one.start[1] * y),
             (one.end[0] * x, one.end[1] * y),
-            ((one.radii[0] + _CREASE_PX) * wider, (one.radii[1] + _CREASE_PX) * wider),
+            ((one.radii[0] + _EDGE_PX) * wider, (one.radii[1] + _EDGE_PX) * wider),
         )
         for one in segments
     ]

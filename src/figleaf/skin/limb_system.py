@@ -21,7 +21,7 @@ from figleaf.skin.limb_groups import Groups, group_features, grouped
 from figleaf.skin.limb_judge import drawn_judge
 from figleaf.skin.limbs import limb_segments
 from figleaf.skin.minimum_distance import MahalanobisMean, NearestMean
-from figleaf.skin.pictures import Mask, Pictures, RgbU8, checked_picture
+from figleaf.skin.pictures import Mask, Pictures, RgbU8, checked_mask, checked_picture
 from figleaf.skin.pixel_model import PixelModel
 
 STRUCTURES = {"segment": 1, "limb": 2, "girdle": 3, "both": 4}
@@ -108,7 +108,7 @@ class LimbDistance(ImageSystem):
     def predict_proba(self, pictures: Pictures) -> NDArray[np.float64]:
         """Probabilities (N, 2) of safe and unsafe: the nearer, the likelier."""
         check_is_fitted(self)
-        return self.classifier_.predict_proba(self._features(pictures))
+        return self.classifier_.predict_proba(self._features(pictures)) if len(pictures) else np.zeros((0, 2))
 
     def _features(self, pictures: Pictures) -> NDArray[np.float64]:
         rows = []
@@ -124,7 +124,8 @@ def picture_groups(rgb_u8: RgbU8, mask: Mask, *, verified: bool = False, judged:
 
     With `judged` of the likeliest of many ribbons, from between creases of the skin and where a network sees limbs, as
     `drawn_judge` says, else of the mask's own. With `verified` only those count that look like a limb of the drawn
-    gallery.
+    gallery. Raises `FigleafError` where the two do not fit one another.
     """
+    mask = checked_mask(mask, checked_picture(rgb_u8))
     segments = drawn_judge().limbs(rgb_u8, mask) if judged else limb_segments(mask)
     return grouped(drawn_gallery().verified(rgb_u8, mask, segments) if verified else segments)
