@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from figleaf.errors import FigleafError
 from figleaf.skin.creases import WorkingPicture
-from figleaf.skin.limb_network import MULTIPLE, PLANES_IN, LimbNetwork, answer, restored
+from figleaf.skin.limb_network import PLANES_IN, LimbNetwork, answer, restored
 from figleaf.skin.limb_parts import COSINE, DRAWN, KINDS, NEARNESS, NONE, OF_KINDS, PLANES, SIDE, LimbParts, drawn_parts
 from figleaf.skin.pictures import Mask, RgbU8
 from figleaf.skin.storage import load_system, save_system
@@ -105,7 +105,6 @@ def test_planes_of_any_size_are_answered(shape: tuple[int, int]) -> None:
     found = answer(LimbNetwork().eval(), planes)
     assert found.shape == (*shape, PLANES)
     np.testing.assert_allclose(found[..., : 1 + len(KINDS)].sum(axis=2), 1, atol=1e-5)
-    assert MULTIPLE == 16
 
 
 @pytest.mark.parametrize("name", odd())
